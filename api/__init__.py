@@ -1,0 +1,1 @@
+"""HTTP in, JSON out: validates, stores the image, enqueues, answers. Never sees a pixel."""

@@ -1,0 +1,64 @@
+"""The Flask application: every protocol of the folder, behind one door."""
+
+import pkgutil
+import time
+from importlib import import_module
+
+import structlog
+from flask import Flask, Response, g, request
+
+from api import keys, models, protocols, service_routes
+from api.authentication import authenticate, key_of
+from api.errors import install_error_handlers
+from api.services import Services
+from maskline.jobs import new_job_id
+
+_OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/artifacts/")
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+def create_app(services: Services) -> Flask:
+    """The API over these services."""
+    app = Flask("maskline", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.config["MAX_FORM_MEMORY_SIZE"] = None  # max_content_length, set by each view, bounds it
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.max_image_bytes * 2
+    _install_door(app, services)
+    install_error_handlers(app)
+    for module in pkgutil.iter_modules(protocols.__path__):
+        protocol = import_module(f"{protocols.__name__}.{module.name}")
+        app.register_blueprint(protocol.make_blueprint(services))
+    for routes in (models, keys, service_routes):
+        app.register_blueprint(routes.make_blueprint(services))
+    service_routes.install_docs(app)
+    return app
+
+
+def _install_door(app: Flask, services: Services) -> None:
+    admin_key = services.settings.admin_key
+    admin_key_text = admin_key.get_secret_value() if admin_key else None
+
+    @app.before_request
+    def enter() -> None:
+        g.began = time.perf_counter()
+        g.request_id = request.headers.get("X-Request-Id", "")[:128] or new_job_id()
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request=g.request_id)
+        if request.view_args and (job_id := request.view_args.get("job_id")):
+            structlog.contextvars.bind_contextvars(job=job_id)
+        if not request.path.startswith(_OPEN_PATHS):
+            g.caller = authenticate(key_of(request), admin_key_text, services.keys)
+
+    @app.after_request
+    def leave(response: Response) -> Response:
+        response.headers["X-Request-Id"] = g.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        logger.info(
+            "request",
+            method=request.method,
+            route=request.url_rule.rule if request.url_rule else None,
+            status=response.status_code,
+            ms=round((time.perf_counter() - g.began) * 1000, 1),
+        )
+        return response

@@ -1,0 +1,60 @@
+"""Who is calling: keys come as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``."""
+
+import hmac
+import time
+from dataclasses import dataclass
+
+from flask import Request
+
+from maskline.errors import Forbidden, Unauthenticated
+from maskline.keys import DEFAULT_TENANT, hash_secret, split_key
+from maskline.ports import KeyStore
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caller:
+    """Who sent a request."""
+
+    tenant: str
+    is_admin: bool
+
+    def require_admin(self) -> None:
+        """Return if the caller may do everything.
+
+        Raises:
+            Forbidden: the key is an ordinary one.
+        """
+        if not self.is_admin:
+            raise Forbidden("this needs the administrator's key")
+
+
+def key_of(request: Request) -> str | None:
+    """The key that a request carries, if any."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    return request.headers.get("X-API-Key")
+
+
+def authenticate(key: str | None, admin_key: str | None, store: KeyStore) -> Caller:
+    """Who holds this key. Without an administrator's key in the settings everybody is the administrator.
+
+    Raises:
+        Unauthenticated: the key is missing, unknown or expired.
+        JobStoreUnavailable: the key store does not answer.
+    """
+    if admin_key is None:
+        return Caller(tenant=DEFAULT_TENANT, is_admin=True)
+    if not key:
+        raise Unauthenticated("send an API key, as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
+    if hmac.compare_digest(hash_secret(key), hash_secret(admin_key)):
+        return Caller(tenant=DEFAULT_TENANT, is_admin=True)
+    key_id, secret = split_key(key)
+    record = store.get(key_id) if key_id else None
+    if (
+        record is None
+        or not hmac.compare_digest(record.secret_sha256, hash_secret(secret))
+        or (record.expires_s is not None and record.expires_s <= time.time())
+    ):
+        raise Unauthenticated("the API key is unknown, revoked or expired; ask the operator for a new one")
+    return Caller(tenant=record.tenant, is_admin=False)

@@ -1,0 +1,79 @@
+"""What a request must be for the model that it names; every fault is told at once."""
+
+import json
+from functools import lru_cache
+
+from jsonschema import Draft202012Validator
+
+from api.errors import pointer
+from maskline.errors import Fault, InvalidRequest
+from maskline.requests import MAX_METADATA_BYTES, SegmentationRequest, outside
+from maskline.results import ModelCard
+
+_SCHEMAS_KEPT = 256
+
+
+def check_request(
+    request: SegmentationRequest, card: ModelCard, size: tuple[int, int] | None, *, has_webhook_secret: bool
+) -> None:
+    """Return if the model can run the request.
+
+    ``size``: width and height of the upright image, None where only the worker will know.
+
+    Raises:
+        InvalidRequest: with every fault.
+    """
+    faults = [
+        *_subtask_faults(request, card),
+        *_prompt_faults(request, card),
+        *_parameter_faults(request, card),
+        *_other_faults(request, has_webhook_secret=has_webhook_secret),
+    ]
+    if size is not None:
+        faults += outside(request.prompts, *size)
+    if faults:
+        raise InvalidRequest(faults)
+
+
+def _subtask_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
+    if request.subtask is None or request.subtask in card.subtasks:
+        return []
+    known = ", ".join(card.subtasks)
+    return [Fault("/subtask", f"{card.id} does not do {request.subtask}; it does {known}")]
+
+
+def _prompt_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
+    if not request.prompts:
+        if card.automatic:
+            return []
+        return [Fault("/prompts", f"{card.id} needs at least one prompt")]
+    if not card.prompt_kinds:
+        return [Fault("/prompts", f"{card.id} takes no prompts; leave them out")]
+    known = ", ".join(card.prompt_kinds)
+    return [
+        Fault(pointer("prompts", i, kind), f"{card.id} takes no {kind} prompts; it takes {known}")
+        for i, prompt in enumerate(request.prompts)
+        for kind in sorted(prompt.kinds - set(card.prompt_kinds))
+    ]
+
+
+def _parameter_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
+    validator = _validator(json.dumps(card.parameters_schema, sort_keys=True))
+    return [
+        Fault(pointer("parameters", *error.absolute_path), error.message)
+        for error in sorted(validator.iter_errors(request.parameters), key=str)
+    ]
+
+
+@lru_cache(maxsize=_SCHEMAS_KEPT)
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads(schema))
+
+
+def _other_faults(request: SegmentationRequest, *, has_webhook_secret: bool) -> list[Fault]:
+    faults = []
+    if len(json.dumps(request.metadata)) > MAX_METADATA_BYTES:
+        faults.append(Fault("/metadata", f"more than {MAX_METADATA_BYTES} bytes of JSON"))
+    if request.webhook is not None and request.webhook.secret is None and not has_webhook_secret:
+        faults.append(Fault("/webhook/secret", "this service has no secret of its own; give one (whsec_…)"))
+    return faults

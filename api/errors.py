@@ -1,0 +1,141 @@
+"""Errors as HTTP: the one place where an error gets its status, and the problem+json that tells of it."""
+
+import http
+import logging
+from collections.abc import Mapping
+
+from flask import Flask, Response, g, request
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from maskline import errors
+from maskline.errors import Fault, InvalidRequest, ServiceError
+from maskline.resources import FaultResource, Problem
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+PROBLEM_TYPE_BASE = "urn:maskline:problem:"
+RETRY_AFTER_S = 2
+
+STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
+    errors.InvalidRequest: 422,
+    errors.MalformedRequest: 400,
+    errors.ImageUnreadable: 422,
+    errors.ImageTooLarge: 413,
+    errors.UnsupportedImageType: 415,
+    errors.ImageUnreachable: 422,
+    errors.IdempotencyKeyReused: 422,
+    errors.ModelNotFound: 404,
+    errors.JobNotFound: 404,
+    errors.ArtifactNotFound: 404,
+    errors.KeyNotFound: 404,
+    errors.JobNotFinished: 409,
+    errors.JobWithoutResult: 409,
+    errors.Unauthenticated: 401,
+    errors.Forbidden: 403,
+    errors.RequestError: 400,
+    errors.QueueFull: 429,
+    errors.CapacityError: 503,
+    errors.DependencyError: 503,
+    errors.ServiceError: 500,
+}
+
+_CODE_BY_STATUS = {
+    400: "malformed_request",
+    404: "route_not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def status_of(error: ServiceError) -> int:
+    """The HTTP status of an error: that of the nearest class that has one."""
+    return next(STATUS_BY_ERROR[cls] for cls in type(error).__mro__ if cls in STATUS_BY_ERROR)
+
+
+def install_error_handlers(app: Flask) -> None:
+    """Answer every error of ``app`` as problem+json."""
+    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
+
+
+def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
+    """Each fault that Pydantic found, with its JSON pointer or its query parameter."""
+    return [
+        Fault(
+            "" if in_query else pointer(*fault["loc"]),
+            _sentence(fault["msg"]),
+            parameter=str(fault["loc"][0]) if in_query and fault["loc"] else None,
+        )
+        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if message == "Extra inputs are not permitted":
+        return "there is no such field; see /openapi.json for those that there are"
+    return message[:1].lower() + message[1:]
+
+
+def _service_error(error: ServiceError) -> Response:
+    status = status_of(error)
+    if status >= 500 and not error.retryable:
+        logger.error("request failed", exc_info=error, extra={"code": error.code})
+    headers = {}
+    if error.retryable:
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    faults = error.faults if isinstance(error, InvalidRequest) else ()
+    return _problem(status, error.code, error.message, faults, headers)
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    detail = error.description or http.HTTPStatus(status).phrase
+    if status == http.HTTPStatus.NOT_FOUND:
+        detail = f"there is nothing at {request.path}; see /openapi.json for the routes"
+    elif status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+        detail = f"{request.method} is not for {request.path}; it takes {methods}"
+    elif status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        detail = f"the body is larger than the {request.max_content_length} bytes that are taken"
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return _problem(status, _CODE_BY_STATUS.get(status, "http_error"), detail, (), headers)
+
+
+def _bug(error: Exception) -> Response:
+    logger.error("request failed", exc_info=error)
+    return _problem(500, ServiceError.code, "something went wrong inside the service", (), {})
+
+
+def _problem(
+    status: int, code: str, detail: str, faults: tuple[Fault, ...], headers: Mapping[str, str]
+) -> Response:
+    problem = Problem(
+        type=PROBLEM_TYPE_BASE + code,
+        title=http.HTTPStatus(status).phrase,
+        status=status,
+        code=code,
+        detail=detail,
+        instance=g.get("request_id"),
+        errors=tuple(
+            FaultResource(
+                pointer=fault.pointer if fault.parameter is None else None,
+                parameter=fault.parameter,
+                detail=fault.detail,
+            )
+            for fault in faults
+        )
+        or None,
+    )
+    return Response(problem.to_json(), status, headers, mimetype=PROBLEM_MEDIA_TYPE)

@@ -1,0 +1,13 @@
+"""How gunicorn serves the API: a few processes, each with threads enough for requests that wait."""
+
+import os
+
+bind = os.environ.get("MASKLINE_API_BIND", "127.0.0.1:8080")
+worker_class = "gthread"
+workers = 2
+threads = 32
+# A wait ends within max_wait (60 s by default); gthread's timeout is for a process that hangs as a whole.
+timeout = 120
+graceful_timeout = 30
+keepalive = 75
+accesslog = None

@@ -1,0 +1,188 @@
+"""The body of a submission: its request, and its image as a file, measured and hashed on the way in."""
+
+import base64
+import binascii
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from tempfile import SpooledTemporaryFile
+from typing import IO, Annotated, BinaryIO, Self, TypeVar, cast
+
+from flask import Request
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from api.errors import faults_of
+from maskline.errors import Fault, InvalidRequest, MalformedRequest
+from maskline.requests import SegmentationRequest
+from maskline.wire import WireModel
+
+IMAGE_PART = "image"
+REQUEST_PART = "request"
+_IN_MEMORY_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
+_JSON_ROOM_BYTES = 1 << 20  # for everything in a JSON body but its image
+SomeRequest = TypeVar("SomeRequest", bound=SegmentationRequest)
+
+_JSON_PARAMETERS = frozenset({"prompts", "parameters", "outputs", "webhook", "metadata"})
+
+
+class ImageSource(WireModel):
+    """Where the image is; exactly one of the fields."""
+
+    content: str | None = None
+    """The image's bytes in base64 (standard alphabet)."""
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=4096)] | None = None
+    """http or https; fetched by the worker."""
+    uri: Annotated[str, Field(pattern=r"^s3://[^/\s]+/.+$", max_length=2048)] | None = None
+    """``s3://bucket/key`` in a bucket that the operator opened for import."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(value is not None for value in (self.content, self.url, self.uri)) != 1:
+            raise ValueError("give exactly one of content, url and uri")
+        return self
+
+
+class JobRequest(SegmentationRequest):
+    """The JSON body of a submission: the request, and where its image is."""
+
+    image: ImageSource
+    """The image."""
+
+
+class JobParameters(SegmentationRequest):
+    """The query parameters of a submission whose body is the image.
+
+    Values that are no plain text or number are JSON: ``prompts``, ``parameters``, ``outputs``, ``webhook``
+    and ``metadata``.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Upload:
+    """An image's bytes, on their way to the bucket."""
+
+    file: BinaryIO
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submission:
+    """What a client sent: the request, and one of the three forms of an image."""
+
+    request: SegmentationRequest
+    upload: Upload | None = None
+    url: str | None = None
+    uri: str | None = None
+
+
+def read_submission(request: Request, max_image_bytes: int) -> Submission:
+    """What the body of ``POST /v1/jobs`` says.
+
+    Raises:
+        MalformedRequest: the body is not of the form that its content type promises.
+        InvalidRequest: fields are wrong.
+        RequestEntityTooLarge: (Werkzeug's) the body is larger than an image may be.
+    """
+    media_type = request.mimetype
+    if media_type == "multipart/form-data":
+        return _from_multipart(request, max_image_bytes)
+    if media_type == "application/json":
+        return _from_json(request, max_image_bytes)
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        return _from_raw(request, max_image_bytes)
+    raise MalformedRequest(
+        f"the content type {media_type or 'is missing'!r} is not taken; send multipart/form-data with the "
+        "parts 'image' and 'request', the image itself as image/*, or JSON as application/json"
+    )
+
+
+def _from_raw(request: Request, max_image_bytes: int) -> Submission:
+    request.max_content_length = max_image_bytes
+    fields: dict[str, JsonValue] = {}
+    faults = []
+    for name, value in request.args.items():
+        try:
+            fields[name] = json.loads(value) if name in _JSON_PARAMETERS else value
+        except ValueError:
+            faults.append(Fault("", f"this is no JSON: {value[:80]!r}", parameter=name))
+    parsed = _validated(lambda: JobParameters.model_validate(fields), faults, in_query=True)
+    return Submission(request=parsed, upload=_spool(request.stream))
+
+
+def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
+    request.max_content_length = max_image_bytes + _JSON_ROOM_BYTES
+    image = request.files.get(IMAGE_PART)
+    unknown = sorted({*request.files, *request.form} - {IMAGE_PART, REQUEST_PART})
+    if image is None or unknown:
+        parts = ", ".join(sorted({*request.files, *request.form})) or "none"
+        raise MalformedRequest(
+            "the multipart body needs a file part named 'image', may have a JSON part named 'request', "
+            f"and no other; it has: {parts}"
+        )
+    part = request.files.get(REQUEST_PART)
+    text: str | bytes = part.read() if part is not None else request.form.get(REQUEST_PART, "{}")
+    parsed = _validated(lambda: SegmentationRequest.model_validate_json(text), [])
+    return Submission(request=parsed, upload=_measure(cast(BinaryIO, image.stream)))
+
+
+def _from_json(request: Request, max_image_bytes: int) -> Submission:
+    request.max_content_length = max_image_bytes * 4 // 3 + _JSON_ROOM_BYTES
+    body = _validated(lambda: JobRequest.model_validate_json(request.get_data(cache=False)), [])
+    fields = {name: getattr(body, name) for name in SegmentationRequest.model_fields}
+    parsed = SegmentationRequest.model_construct(body.model_fields_set - {"image"}, **fields)
+    if body.image.content is None:
+        return Submission(request=parsed, url=body.image.url, uri=body.image.uri)
+    try:
+        content = base64.b64decode(body.image.content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest(
+            [
+                Fault(
+                    "/image/content",
+                    f"not base64 ({error}); use the standard alphabet with padding, no prefix",
+                )
+            ]
+        ) from error
+    return Submission(request=parsed, upload=_measure(BytesIO(content)))
+
+
+def _validated(
+    parse: Callable[[], SomeRequest], faults: list[Fault], *, in_query: bool = False
+) -> SomeRequest:
+    try:
+        parsed = parse()
+    except ValidationError as error:
+        if any(fault["type"] == "json_invalid" for fault in error.errors(include_url=False)):
+            raise MalformedRequest(f"the request is not JSON: {error.errors()[0]['msg']}") from error
+        raise InvalidRequest([*faults, *faults_of(error, in_query=in_query)]) from error
+    if faults:
+        raise InvalidRequest(faults)
+    return parsed
+
+
+def _spool(stream: IO[bytes]) -> Upload:
+    spool = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115 (the upload owns it)
+    shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
+    return _measure(spool)
+
+
+def _measure(file: BinaryIO) -> Upload:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    size = file.tell()
+    file.seek(0)
+    return Upload(file=file, size=size, sha256=digest.hexdigest())
+
+
+def fingerprint(submission: Submission, query: Mapping[str, str]) -> str:
+    """Hash over everything that makes up a submission, for idempotency."""
+    image = submission.upload.sha256 if submission.upload else submission.url or submission.uri or ""
+    text = json.dumps([submission.request.to_json(), image, sorted(query.items())])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,125 @@
+"""Jobs as the native API shows them."""
+
+import base64
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import assert_never
+
+from api.artifact_urls import ArtifactUrls
+from api.services import Services
+from maskline.artifacts import Artifact, result_key
+from maskline.errors import JobNotFinished, JobWithoutResult
+from maskline.jobs import Job, JobState
+from maskline.requests import Output, Subtask
+from maskline.resources import JobResource
+from maskline.results import Prediction
+
+_FILE_OF_OUTPUT = {
+    Output.CATEGORY_MASK: Artifact.CATEGORY_MASK,
+    Output.CONFIDENCE_MASK: Artifact.CONFIDENCE_MASK,
+}
+
+
+class Masks(StrEnum):
+    """How a prediction gives its masks."""
+
+    URL = "url"
+    URI = "uri"
+    INLINE = "inline"
+
+
+class Presenter:
+    """Renders jobs; ``root`` is the API's base URL as the client wrote it."""
+
+    def __init__(self, services: Services, urls: ArtifactUrls) -> None:
+        """``services``: where results are read; ``urls``: makes the masks' URLs."""
+        self._services = services
+        self._urls = urls
+
+    def full(self, job: Job, masks: Masks, root: str) -> JobResource:
+        """The job with its place in the queue or its prediction."""
+        if job.state is JobState.QUEUED:
+            return self.brief(job).model_copy(update={"place": self._services.jobs.place(job.id)})
+        if job.state is not JobState.SUCCEEDED:
+            return self.brief(job)
+        result = self._services.result_of(job)
+        return self.brief(job).model_copy(
+            update={
+                "width": result.width,
+                "height": result.height,
+                "prediction": self.prediction(job, masks, root),
+                "annotation_specs": result.annotation_specs,
+                "bit_depth": result.bit_depth,
+                "segment_count": result.segment_count,
+            }
+        )
+
+    def brief(self, job: Job) -> JobResource:
+        """The job by its record alone."""
+        request = job.request
+        return JobResource(
+            id=job.id,
+            state=job.state,
+            version=job.version,
+            model=request.model or "",
+            subtask=request.subtask or Subtask.SEMANTIC,
+            prompts=request.prompts,
+            parameters=request.parameters,
+            outputs=request.outputs,
+            priority=request.priority,
+            metadata=request.metadata,
+            created_at=_time(job.created_ms),
+            started_at=_time(job.started_ms) if job.started_ms else None,
+            finished_at=_time(job.finished_ms) if job.finished_ms else None,
+            expires_at=_time(job.expires_ms),
+            attempt=job.attempt,
+            timings=job.timings,
+            width=job.image.width,
+            height=job.image.height,
+            error=job.failure,
+        )
+
+    def prediction(self, job: Job, masks: Masks, root: str) -> Prediction:
+        """The Vertex result object.
+
+        Raises:
+            JobNotFinished: the job has not ended.
+            JobWithoutResult: it ended, but not in success.
+        """
+        require_result(job)
+        given = {
+            output: self._mask(result_key(job.id, job.attempt, file), masks, root)
+            for output, file in _FILE_OF_OUTPUT.items()
+            if output in job.request.outputs
+        }
+        return Prediction(
+            category_mask=given.get(Output.CATEGORY_MASK), confidence_mask=given.get(Output.CONFIDENCE_MASK)
+        )
+
+    def _mask(self, key: str, masks: Masks, root: str) -> str:
+        match masks:
+            case Masks.URL:
+                return self._urls.make(key, root)
+            case Masks.URI:
+                return self._services.artifacts.uri(key)
+            case Masks.INLINE:
+                return base64.b64encode(self._services.artifacts.get(key)).decode()
+        assert_never(masks)
+
+
+def require_result(job: Job) -> None:
+    """Return if the job succeeded.
+
+    Raises:
+        JobNotFinished: the job has not ended.
+        JobWithoutResult: it ended, but not in success.
+    """
+    if not job.state.is_final:
+        raise JobNotFinished(f"the job is {job.state}; its result comes when it has succeeded")
+    if job.state is not JobState.SUCCEEDED:
+        reason = f": {job.failure.message}" if job.failure else ""
+        raise JobWithoutResult(f"the job is {job.state}{reason}")
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,134 @@
+"""What the API needs from the world, wired in one place."""
+
+import hashlib
+import hmac
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+from maskline.adapters.celery_queue import CeleryTaskQueue, make_celery
+from maskline.adapters.redis_connection import RedisConnection
+from maskline.adapters.redis_jobs import RedisJobStore
+from maskline.adapters.redis_keys import RedisKeyStore
+from maskline.adapters.redis_models import RedisModelDirectory
+from maskline.adapters.s3_artifacts import S3ArtifactStore
+from maskline.artifacts import Artifact, result_key
+from maskline.errors import ModelNotFound
+from maskline.jobs import Job
+from maskline.ports import ArtifactStore, JobStore, KeyStore, ModelDirectory, TaskQueue
+from maskline.results import ModelCard, ResultDocument
+from maskline.settings import Settings, SettingsError
+
+_CACHED_RESULTS = 512
+_CARDS_FRESH_S = 2.0
+
+
+class Waiters:
+    """Bounds the requests that wait, so that there are always threads left for those that don't."""
+
+    def __init__(self, most: int) -> None:
+        """``most``: that may wait at once."""
+        self._free = threading.BoundedSemaphore(most)
+
+    @contextmanager
+    def seat(self) -> Iterator[bool]:
+        """Whether there is room for one more; it is taken until the block ends."""
+        seated = self._free.acquire(blocking=False)
+        try:
+            yield seated
+        finally:
+            if seated:
+                self._free.release()
+
+
+class Cards:
+    """The models' cards, read again when they are older than a moment or a model is unknown."""
+
+    def __init__(self, models: ModelDirectory) -> None:
+        """``models``: where the workers publish them."""
+        self._models = models
+        self._cards: dict[str, ModelCard] = {}
+        self._read_at = -math.inf
+
+    def find(self, model: str) -> ModelCard:
+        """The card of a model.
+
+        Raises:
+            ModelNotFound: no worker has ever offered it.
+        """
+        if model not in self._cards or time.monotonic() - self._read_at > _CARDS_FRESH_S:
+            self._cards, self._read_at = self._models.cards(), time.monotonic()
+        if model not in self._cards:
+            known = ", ".join(self._cards) or "none yet, for no worker has started"
+            raise ModelNotFound(f"there is no model {model!r}; there are: {known}")
+        return self._cards[model]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The stores and the queue behind the API."""
+
+    settings: Settings
+    jobs: JobStore
+    artifacts: ArtifactStore
+    queue: TaskQueue
+    models: ModelDirectory
+    keys: KeyStore
+    waiters: Waiters
+    url_secret: str = field(repr=False)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Services":
+        """The real ones; nothing connects before it is used.
+
+        Raises:
+            SettingsError: the settings lack what artifact URLs are signed with.
+        """
+        connection = RedisConnection(settings.redis_url, settings.redis_prefix)
+        celery = make_celery(settings.redis_url, settings.redis_prefix, settings.job_deadline)
+        return cls(
+            settings=settings,
+            jobs=RedisJobStore(connection, idempotency_expiry_s=settings.idempotency_expiry),
+            artifacts=S3ArtifactStore.from_settings(settings),
+            queue=CeleryTaskQueue(celery),
+            models=RedisModelDirectory(connection),
+            keys=RedisKeyStore(connection),
+            waiters=Waiters(settings.max_waiters),
+            url_secret=_url_secret(settings),
+        )
+
+    @cached_property
+    def cards(self) -> Cards:
+        """What the models can do."""
+        return Cards(self.models)
+
+    def result_of(self, job: Job) -> ResultDocument:
+        """What a succeeded job's last attempt produced.
+
+        Raises:
+            ArtifactNotFound: the bucket lost it.
+            ArtifactStoreUnavailable: the store does not answer.
+        """
+        return self._read_result(result_key(job.id, job.attempt, Artifact.PREDICTION))
+
+    @cached_property
+    def _read_result(self) -> Callable[[str], ResultDocument]:
+        # A key is written once, so what was read from it stays true.
+        @lru_cache(maxsize=_CACHED_RESULTS)
+        def read(key: str) -> ResultDocument:
+            return ResultDocument.model_validate_json(self.artifacts.get(key))
+
+        return read
+
+
+def _url_secret(settings: Settings) -> str:
+    if settings.url_secret is not None:
+        return settings.url_secret.get_secret_value()
+    if settings.s3_secret_key is not None:
+        key = settings.s3_secret_key.get_secret_value().encode()
+        return hmac.new(key, b"maskline artifact URLs", hashlib.sha256).hexdigest()
+    raise SettingsError("MASKLINE_URL_SECRET: set it to a long random text; artifact URLs are signed with it")

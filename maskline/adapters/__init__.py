@@ -1,0 +1,1 @@
+"""The drivers behind ``maskline.ports``, and in-memory doubles of them."""

@@ -1,0 +1,17 @@
+-- ARGV: most losses of a job, its failure after those, most jobs to look at
+local _, max_losses, failure, limit = unpack(ARGV)
+local now = now_ms()
+local returned = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now, 'LIMIT', 0, limit)) do
+  local record = record_of(id)
+  if redis.call('HINCRBY', record, 'losses', 1) >= tonumber(max_losses) then
+    redis.call('HSET', record, 'failure', failure)
+    move(id, 'failed', now)
+  else
+    local priority = redis.call('HGET', record, 'priority')
+    move(id, 'queued', now)
+    enqueue(id, priority, now)
+    returned[#returned + 1] = { id, priority }
+  end
+end
+return returned

@@ -1,0 +1,429 @@
+"""In-memory doubles of every port: for tests of the core, and to read as the plainest statement of its rules.
+
+They keep the same promises as the drivers (one suite of tests holds both to them), within one process.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from maskline.errors import (
+    ArtifactNotFound,
+    IdempotencyKeyReused,
+    ImageTooLarge,
+    JobNotFound,
+    QueueFull,
+    WorkerLost,
+)
+from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
+from maskline.keys import ApiKey
+from maskline.ports import Event, Idempotency, InputGone, Page
+from maskline.requests import EventType, Priority
+from maskline.results import ModelCard
+
+_EVENT_OF = {
+    JobState.RUNNING: EventType.STARTED,
+    JobState.SUCCEEDED: EventType.SUCCEEDED,
+    JobState.FAILED: EventType.FAILED,
+    JobState.CANCELLED: EventType.CANCELLED,
+    JobState.EXPIRED: EventType.EXPIRED,
+}
+
+
+@dataclass(kw_only=True)
+class _Record:
+    job: Job
+    lease_until_ms: int = 0
+    published_ms: int = 0
+    losses: int = 0
+
+
+@dataclass(kw_only=True)
+class _Due:
+    event: Event
+    due_ms: int
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class MemoryJobStore:
+    """``JobStore``, ``LeaseStore`` and ``HousekeepingStore`` in a dictionary."""
+
+    clock_ms: Callable[[], int] = _now_ms
+    _records: dict[str, _Record] = field(default_factory=dict)
+    _inputs: dict[tuple[str, str], str] = field(default_factory=dict)
+    _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    _outbox: dict[str, _Due] = field(default_factory=dict)
+    _dead_letters: dict[str, Event] = field(default_factory=dict)
+    _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
+
+    # -- JobStore
+
+    def known_input(self, tenant: str, sha256: str) -> str | None:
+        with self._changed:
+            return self._inputs.get((tenant, sha256))
+
+    def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
+        with self._changed:
+            known = self._idempotency.get((tenant, idempotency.key))
+            if known is None:
+                return None
+            fingerprint, job_id = known
+            if fingerprint != idempotency.fingerprint:
+                raise IdempotencyKeyReused(f"the idempotency key {idempotency.key!r} was used for {job_id}")
+            return self.get(tenant, job_id)
+
+    def create(
+        self, job: Job, idempotency: Idempotency | None, max_queued: int, *, shares_image: bool
+    ) -> Job:
+        with self._changed:
+            if idempotency is not None and (known := self.recall(job.tenant, idempotency)):
+                return known
+            if self.queue_depth() >= max_queued:
+                raise QueueFull(f"{max_queued} jobs wait already; try again later")
+            content = (job.tenant, job.image.sha256 or "")
+            if shares_image and self._inputs.get(content) != job.image.key:
+                raise InputGone
+            if job.image.key is not None:
+                self._inputs.setdefault(content, job.image.key)
+            if idempotency is not None:
+                self._idempotency[job.tenant, idempotency.key] = (idempotency.fingerprint, job.id)
+            now = self.clock_ms()
+            created = replace(
+                job,
+                state=JobState.QUEUED,
+                version=1,
+                created_ms=now,
+                queued_ms=now,
+                expires_ms=now + job.expires_ms - job.created_ms,
+            )
+            self._records[job.id] = _Record(job=created, published_ms=now)
+            return created
+
+    def get(self, tenant: str, job_id: str) -> Job:
+        job = self.find(job_id)
+        if job is None or job.tenant != tenant:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return job
+
+    def find(self, job_id: str) -> Job | None:
+        with self._changed:
+            record = self._records.get(job_id)
+            return record.job if record else None
+
+    def page(
+        self, tenant: str, *, state: JobState | None, model: str | None, size: int, token: str | None
+    ) -> Page:
+        with self._changed:
+            jobs = [
+                record.job
+                for job_id, record in sorted(self._records.items(), reverse=True)
+                if record.job.tenant == tenant
+                and (state is None or record.job.state is state)
+                and (model is None or record.job.request.model == model)
+                and (token is None or job_id < token)
+            ]
+        page = tuple(jobs[:size])
+        return Page(jobs=page, next_token=page[-1].id if len(jobs) > size else None)
+
+    def place(self, job_id: str) -> int | None:
+        with self._changed:
+            waiting = sorted(
+                (record.job for record in self._records.values() if record.job.state is JobState.QUEUED),
+                key=lambda job: (job.request.priority is not Priority.INTERACTIVE, job.queued_ms, job.id),
+            )
+            return next((i for i, job in enumerate(waiting, 1) if job.id == job_id), None)
+
+    def cancel(self, tenant: str, job_id: str) -> Job:
+        with self._changed:
+            job = self.get(tenant, job_id)
+            return job if job.state.is_final else self._move(job_id, JobState.CANCELLED)
+
+    def delete(self, tenant: str, job_id: str) -> str | None:
+        with self._changed:
+            self.get(tenant, job_id)
+            return self._forget(job_id)
+
+    def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
+        with self._changed:
+            self._changed.wait_for(lambda: self.get(tenant, job_id).version > after_version, timeout_s)
+            return self.get(tenant, job_id)
+
+    # -- LeaseStore
+
+    def claim(self, job_id: str, worker: str, lease_s: float) -> Job | None:
+        with self._changed:
+            record, now = self._records.get(job_id), self.clock_ms()
+            if record is None or record.job.state is not JobState.QUEUED or record.job.expires_ms <= now:
+                return None
+            record.job = replace(record.job, attempt=record.job.attempt + 1, worker=worker, started_ms=now)
+            record.lease_until_ms = now + int(lease_s * 1000)
+            return self._move(job_id, JobState.RUNNING)
+
+    def renew(self, leases: Iterable[tuple[str, int]], lease_s: float) -> set[str]:
+        with self._changed:
+            lost = set()
+            for job_id, attempt in leases:
+                if self._holds(job_id, attempt):
+                    self._records[job_id].lease_until_ms = self.clock_ms() + int(lease_s * 1000)
+                else:
+                    lost.add(job_id)
+            return lost
+
+    def release(self, job_id: str, attempt: int) -> bool:
+        with self._changed:
+            if not self._holds(job_id, attempt):
+                return False
+            self._enqueue(job_id)
+            return True
+
+    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+        with self._changed:
+            if not self._holds(job_id, attempt):
+                return False
+            record = self._records[job_id]
+            record.job = replace(record.job, timings=outcome.timings, failure=outcome.failure)
+            self._move(job_id, outcome.state)
+            return True
+
+    # -- HousekeepingStore
+
+    def reap(self, max_attempts: int, limit: int) -> list[tuple[str, Priority]]:
+        with self._changed:
+            returned = []
+            for job_id, record in self._among(JobState.RUNNING, limit, lambda r: r.lease_until_ms):
+                record.losses += 1
+                if record.losses < max_attempts:
+                    self._enqueue(job_id)
+                    returned.append((job_id, record.job.request.priority))
+                    continue
+                message = f"{max_attempts} workers died or fell silent while they ran this job"
+                record.job = replace(record.job, failure=Failure(code=WorkerLost.code, message=message))
+                self._move(job_id, JobState.FAILED)
+            return returned
+
+    def unpublished(self, older_than_s: float, limit: int) -> list[tuple[str, Priority]]:
+        with self._changed:
+            age_ms = int(older_than_s * 1000)
+            stale = self._among(JobState.QUEUED, limit, lambda r: r.published_ms + age_ms)
+            for _, record in stale:
+                record.published_ms = self.clock_ms()
+            return [(job_id, record.job.request.priority) for job_id, record in stale]
+
+    def queue_depth(self) -> int:
+        with self._changed:
+            return sum(record.job.state is JobState.QUEUED for record in self._records.values())
+
+    def expire(self, keep_s: float, limit: int) -> list[tuple[str, str | None]]:
+        with self._changed:
+            forgotten = []
+            for job_id, record in self._among(None, limit, lambda r: r.job.expires_ms):
+                if record.job.state.is_final:
+                    forgotten.append((job_id, self._forget(job_id)))
+                    continue
+                self._move(job_id, JobState.EXPIRED)
+                record.job = replace(record.job, expires_ms=self.clock_ms() + int(keep_s * 1000))
+            return forgotten
+
+    def lead(self, name: str, holder: str, for_s: float) -> bool:
+        with self._changed:
+            leader, until_ms = self._leaders.get(name, (holder, 0))
+            if leader != holder and until_ms > self.clock_ms():
+                return False
+            self._leaders[name] = (holder, self.clock_ms() + int(for_s * 1000))
+            return True
+
+    def due_events(self, limit: int, hide_for_s: float) -> list[Event]:
+        with self._changed:
+            now = self.clock_ms()
+            due = sorted((d for d in self._outbox.values() if d.due_ms <= now), key=lambda d: d.due_ms)[
+                :limit
+            ]
+            for waiting in due:
+                waiting.due_ms = now + int(hide_for_s * 1000)
+            return [waiting.event for waiting in due]
+
+    def settle_event(self, event_id: str, retry_in_s: float | None) -> None:
+        with self._changed:
+            if retry_in_s is None:
+                self._outbox.pop(event_id, None)
+            elif waiting := self._outbox.get(event_id):
+                waiting.event = replace(waiting.event, tries=waiting.event.tries + 1)
+                waiting.due_ms = self.clock_ms() + int(retry_in_s * 1000)
+
+    def bury_event(self, event_id: str) -> None:
+        with self._changed:
+            if waiting := self._outbox.pop(event_id, None):
+                self._dead_letters[event_id] = replace(waiting.event, tries=waiting.event.tries + 1)
+
+    # -- what the three share
+
+    def _holds(self, job_id: str, attempt: int) -> bool:
+        job = self.find(job_id)
+        return job is not None and job.state is JobState.RUNNING and job.attempt == attempt
+
+    def _among(
+        self, state: JobState | None, limit: int, due_ms: Callable[[_Record], int]
+    ) -> list[tuple[str, _Record]]:
+        now = self.clock_ms()
+        due = [
+            (job_id, record)
+            for job_id, record in self._records.items()
+            if (state is None or record.job.state is state) and due_ms(record) <= now
+        ]
+        return sorted(due, key=lambda pair: due_ms(pair[1]))[:limit]
+
+    def _move(self, job_id: str, to: JobState) -> Job:
+        record, now = self._records[job_id], self.clock_ms()
+        assert to in MOVES[record.job.state]  # noqa: S101 (the rule that the scripts keep by their conditions)
+        record.job = replace(
+            record.job,
+            state=to,
+            version=record.job.version + 1,
+            finished_ms=now if to.is_final else record.job.finished_ms,
+        )
+        self._emit(record.job, now)
+        self._changed.notify_all()
+        return record.job
+
+    def _emit(self, job: Job, now: int) -> None:
+        webhook, event_type = job.request.webhook, _EVENT_OF.get(job.state)
+        if webhook is None or event_type is None or event_type not in webhook.events:
+            return
+        event = Event(
+            id=f"evt_{job.id}_{job.version}",
+            type=event_type,
+            job_id=job.id,
+            version=job.version,
+            timestamp_ms=now,
+            tries=0,
+        )
+        self._outbox[event.id] = _Due(event=event, due_ms=now)
+
+    def _enqueue(self, job_id: str) -> None:
+        self._move(job_id, JobState.QUEUED)
+        record, now = self._records[job_id], self.clock_ms()
+        record.job = replace(record.job, queued_ms=now)
+        record.published_ms = now
+
+    def _forget(self, job_id: str) -> str | None:
+        job = self._records.pop(job_id).job
+        self._changed.notify_all()
+        key = job.image.key
+        if key is None or any(record.job.image.key == key for record in self._records.values()):
+            return None
+        content = (job.tenant, job.image.sha256 or "")
+        if self._inputs.get(content) == key:
+            del self._inputs[content]
+        return key
+
+
+@dataclass
+class MemoryArtifactStore:
+    """``ArtifactStore`` in a dictionary; refuses to write a key twice."""
+
+    bucket: str = "maskline"
+    _objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
+
+    def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
+        if (self.bucket, key) in self._objects:
+            raise AssertionError(f"{key} was written twice")
+        self._objects[self.bucket, key] = body if isinstance(body, bytes) else body.read()
+
+    def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
+        try:
+            body = self._objects[bucket or self.bucket, key]
+        except KeyError:
+            raise ArtifactNotFound("the object does not exist") from None
+        if max_bytes is not None and len(body) > max_bytes:
+            raise ImageTooLarge(f"the object is {len(body)} bytes; at most {max_bytes} are taken")
+        return body
+
+    def size(self, key: str, *, bucket: str | None = None) -> int:
+        return len(self.get(key, bucket=bucket))
+
+    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
+        body = self.get(key)
+        return len(body), iter([body])
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in list(keys):
+            self._objects.pop((self.bucket, key), None)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        return iter(
+            [key for bucket, key in self._objects if bucket == self.bucket and key.startswith(prefix)]
+        )
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{key}"
+
+    def presign(self, key: str, expires_s: float) -> str | None:
+        return None
+
+    def check(self) -> None:
+        return None
+
+
+@dataclass
+class MemoryTaskQueue:
+    """``TaskQueue`` in a list."""
+
+    jobs: list[tuple[str, Priority]] = field(default_factory=list)
+    overlays: list[str] = field(default_factory=list)
+
+    def publish_job(self, job_id: str, priority: Priority) -> None:
+        self.jobs.append((job_id, priority))
+
+    def publish_overlay(self, job_id: str) -> None:
+        self.overlays.append(job_id)
+
+
+@dataclass
+class MemoryKeyStore:
+    """``KeyStore`` in a dictionary."""
+
+    _keys: dict[str, ApiKey] = field(default_factory=dict)
+
+    def add(self, key: ApiKey) -> None:
+        self._keys[key.id] = key
+
+    def remove(self, key_id: str) -> bool:
+        return self._keys.pop(key_id, None) is not None
+
+    def get(self, key_id: str) -> ApiKey | None:
+        return self._keys.get(key_id)
+
+    def all(self) -> list[ApiKey]:
+        return sorted(self._keys.values(), key=lambda key: key.created_s)
+
+
+@dataclass
+class MemoryModelDirectory:
+    """``ModelDirectory`` in a dictionary; workers live until they withdraw."""
+
+    _cards: dict[str, ModelCard] = field(default_factory=dict)
+    _workers: dict[str, set[str]] = field(default_factory=dict)
+
+    def publish(self, worker: str, cards: Iterable[ModelCard], for_s: float) -> None:
+        offered = {card.id: card for card in cards}
+        self._cards |= offered
+        self._workers[worker] = set(offered)
+
+    def withdraw(self, worker: str) -> None:
+        self._workers.pop(worker, None)
+
+    def cards(self) -> dict[str, ModelCard]:
+        return dict(sorted(self._cards.items()))
+
+    def available(self) -> set[str]:
+        return {model for models in self._workers.values() for model in models}
+
+    def workers(self) -> int:
+        return len(self._workers)

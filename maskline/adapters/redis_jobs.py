@@ -1,0 +1,241 @@
+"""The job records in Redis: each move of a job is one Lua script, so it happens wholly or not at all.
+
+Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own clock.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+
+from maskline.adapters.redis_changes import ChangeListener
+from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
+from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull, WorkerLost
+from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
+from maskline.ports import Event, Idempotency, InputGone, Page
+from maskline.requests import EventType, Priority, SegmentationRequest
+
+_SCAN = 200  # records read at once while a listing is filtered
+
+
+def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
+    """The job that a hash holds."""
+    return Job(
+        id=job_id,
+        tenant=record["tenant"],
+        request=SegmentationRequest.model_validate_json(record["request"]),
+        image=ImageRef.model_validate_json(record["image"]),
+        created_ms=int(record["created_ms"]),
+        expires_ms=int(record["expires_ms"]),
+        queued_ms=int(record["queued_ms"]),
+        started_ms=int(record["started_ms"]) if "started_ms" in record else None,
+        finished_ms=int(record["finished_ms"]) if "finished_ms" in record else None,
+        state=JobState(record["state"]),
+        version=int(record["version"]),
+        attempt=int(record["attempt"]),
+        worker=record.get("worker"),
+        timings=Timings.model_validate_json(record["timings"]) if "timings" in record else None,
+        failure=Failure.model_validate_json(record["failure"]) if "failure" in record else None,
+    )
+
+
+class RedisJobStore:
+    """``JobStore``, ``LeaseStore`` and ``HousekeepingStore`` over one Redis."""
+
+    def __init__(self, connection: RedisConnection, *, idempotency_expiry_s: float) -> None:
+        """``idempotency_expiry_s``: how long an idempotency key is remembered."""
+        self._connection = connection
+        self._redis = connection.redis
+        self._prefix = connection.prefix
+        self._idempotency_ms = int(idempotency_expiry_s * 1000)
+        self._changes = ChangeListener(connection)
+
+    # -- JobStore
+
+    def known_input(self, tenant: str, sha256: str) -> str | None:
+        with translated():
+            return self._redis.hget(f"{self._prefix}inputs", f"{tenant}:{sha256}")
+
+    def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
+        with translated():
+            known = self._redis.get(f"{self._prefix}idempotency:{tenant}:{idempotency.key}")
+        return self._known(tenant, idempotency, known) if known else None
+
+    def create(
+        self, job: Job, idempotency: Idempotency | None, max_queued: int, *, shares_image: bool
+    ) -> Job:
+        webhook = job.request.webhook
+        status, *details = self._connection.run(
+            "create",
+            job.id,
+            job.tenant,
+            job.request.priority,
+            job.request.to_json(),
+            job.image.to_json(),
+            job.image.key or "",
+            job.image.sha256 or "",
+            int(shares_image),
+            job.expires_ms - job.created_ms,
+            idempotency.key if idempotency else "",
+            idempotency.fingerprint if idempotency else "",
+            self._idempotency_ms,
+            ",".join(webhook.events) if webhook else "",
+            max_queued,
+        )
+        match status:
+            case "created":
+                return job_from_record(job.id, as_mapping(details[0]))
+            case "known":
+                assert idempotency is not None  # noqa: S101 (only a request with a key can be known)
+                return self._known(job.tenant, idempotency, details[0])
+            case "full":
+                raise QueueFull(f"{max_queued} jobs wait already; try again later")
+            case _:
+                raise InputGone
+
+    def _known(self, tenant: str, idempotency: Idempotency, known: str) -> Job:
+        fingerprint, job_id = known.split(" ")
+        if fingerprint != idempotency.fingerprint:
+            raise IdempotencyKeyReused(
+                f"the idempotency key {idempotency.key!r} was used for another request (job {job_id}); "
+                "use a new key for a new request"
+            )
+        return self.get(tenant, job_id)
+
+    def get(self, tenant: str, job_id: str) -> Job:
+        with translated():
+            record = self._redis.hgetall(f"{self._prefix}job:{job_id}")
+        if record.get("tenant") != tenant:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return job_from_record(job_id, record)
+
+    def find(self, job_id: str) -> Job | None:
+        with translated():
+            record = self._redis.hgetall(f"{self._prefix}job:{job_id}")
+        return job_from_record(job_id, record) if record else None
+
+    def page(
+        self, tenant: str, *, state: JobState | None, model: str | None, size: int, token: str | None
+    ) -> Page:
+        index = f"{self._prefix}jobs:{tenant}" + (f":{state}" if state else "")
+        start = f"({token}" if token else "+"
+        found: list[Job] = []
+        step = size + 1 if model is None else max(size + 1, _SCAN)
+        while len(found) <= size:
+            with translated():
+                ids = self._redis.zrange(index, start, "-", desc=True, bylex=True, offset=0, num=step)
+                pipeline = self._redis.pipeline(transaction=False)
+                for job_id in ids:
+                    pipeline.hgetall(f"{self._prefix}job:{job_id}")
+                records = pipeline.execute()
+            for job_id, record in zip(ids, records, strict=True):
+                if not record:  # forgotten since the index was read
+                    continue
+                job = job_from_record(job_id, record)
+                if model is None or job.request.model == model:
+                    found.append(job)
+            if len(ids) < step:
+                break
+            start = f"({ids[-1]}"
+        jobs = tuple(found[:size])
+        return Page(jobs=jobs, next_token=jobs[-1].id if len(found) > size else None)
+
+    def place(self, job_id: str) -> int | None:
+        with translated():
+            rank = self._redis.zrank(f"{self._prefix}queue", job_id)
+        return None if rank is None else int(rank) + 1
+
+    def cancel(self, tenant: str, job_id: str) -> Job:
+        record = self._connection.run("cancel", job_id, tenant)
+        if not record:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return job_from_record(job_id, as_mapping(record))
+
+    def delete(self, tenant: str, job_id: str) -> str | None:
+        key = self._connection.run("delete", job_id, tenant)
+        if key is None:
+            raise JobNotFound(f"there is no job {job_id!r}")
+        return key or None
+
+    def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
+        return self._changes.wait(
+            job_id,
+            lambda: self.get(tenant, job_id),
+            lambda job: job.version > after_version,
+            timeout_s,
+        )
+
+    # -- LeaseStore
+
+    def claim(self, job_id: str, worker: str, lease_s: float) -> Job | None:
+        record = self._connection.run("claim", job_id, worker, int(lease_s * 1000))
+        return job_from_record(job_id, as_mapping(record)) if record else None
+
+    def renew(self, leases: Iterable[tuple[str, int]], lease_s: float) -> set[str]:
+        flat = [part for lease in leases for part in lease]
+        return set(self._connection.run("renew", int(lease_s * 1000), *flat)) if flat else set()
+
+    def release(self, job_id: str, attempt: int) -> bool:
+        return bool(self._connection.run("release", job_id, attempt))
+
+    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+        return bool(
+            self._connection.run(
+                "finish",
+                job_id,
+                attempt,
+                outcome.state,
+                outcome.timings.to_json() if outcome.timings else "",
+                outcome.failure.to_json() if outcome.failure else "",
+            )
+        )
+
+    # -- HousekeepingStore
+
+    def reap(self, max_attempts: int, limit: int) -> list[tuple[str, Priority]]:
+        failure = Failure(
+            code=WorkerLost.code,
+            message=f"{max_attempts} workers died or fell silent while they ran this job",
+        )
+        return _published(self._connection.run("reap", max_attempts, failure.to_json(), limit))
+
+    def unpublished(self, older_than_s: float, limit: int) -> list[tuple[str, Priority]]:
+        return _published(self._connection.run("unpublished", int(older_than_s * 1000), limit))
+
+    def queue_depth(self) -> int:
+        with translated():
+            return int(self._redis.zcard(f"{self._prefix}queue"))
+
+    def expire(self, keep_s: float, limit: int) -> list[tuple[str, str | None]]:
+        return [
+            (job_id, key or None) for job_id, key in self._connection.run("expire", int(keep_s * 1000), limit)
+        ]
+
+    def lead(self, name: str, holder: str, for_s: float) -> bool:
+        return bool(self._connection.run("lead", name, holder, int(for_s * 1000)))
+
+    def due_events(self, limit: int, hide_for_s: float) -> list[Event]:
+        due = self._connection.run("due_events", limit, int(hide_for_s * 1000))
+        return [_event(event_id, json.loads(text)) for event_id, text in due if text]
+
+    def settle_event(self, event_id: str, retry_in_s: float | None) -> None:
+        if retry_in_s is None:
+            self._connection.run("settle_event", event_id, "done", 0)
+        else:
+            self._connection.run("settle_event", event_id, "retry", int(retry_in_s * 1000))
+
+    def bury_event(self, event_id: str) -> None:
+        self._connection.run("settle_event", event_id, "dead", 0)
+
+
+def _published(reply: Iterable[tuple[str, str]]) -> list[tuple[str, Priority]]:
+    return [(job_id, Priority(priority)) for job_id, priority in reply]
+
+
+def _event(event_id: str, fields: Mapping[str, str | int]) -> Event:
+    return Event(
+        id=event_id,
+        type=EventType(str(fields["type"])),
+        job_id=str(fields["job_id"]),
+        version=int(fields["version"]),
+        timestamp_ms=int(fields["timestamp_ms"]),
+        tries=int(fields["tries"]),
+    )

@@ -1,0 +1,205 @@
+"""Artifacts in an S3 store.
+
+Single objects travel by plain HTTP requests that botocore's signer signs: a whole call of boto3's client
+costs several times what the transfer of a mask does. Listing, deleting and checking are boto3's.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import BinaryIO, Self, cast
+from urllib.parse import quote
+
+import boto3
+import urllib3
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
+
+from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge
+from maskline.settings import Settings
+
+_SIGNATURE_LIFE_S = 300
+_TIMEOUT = urllib3.Timeout(connect=5, read=30)
+# A put can be repeated: its key is new and its body the same.
+_RETRIES = urllib3.Retry(
+    total=3, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), allowed_methods=None, redirect=0
+)
+_POOL_SIZE = 64
+_CHUNK_BYTES = 1 << 18
+_DELETE_BATCH = 1000  # most keys that S3 takes in one DeleteObjects
+
+
+class S3ArtifactStore:
+    """``ArtifactStore`` over one bucket."""
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        region: str,
+        endpoint: str | None,
+        public_endpoint: str | None,
+        access_key: str | None,
+        secret_key: str | None,
+    ) -> None:
+        """``endpoint``: of the store, None for AWS; ``public_endpoint``: where clients reach it, None if
+        they don't (for AWS they always do). Keys left out are found the way boto3 finds them."""
+        session = boto3.Session(access_key, secret_key, region_name=region)
+        self._bucket = bucket
+        self._region = region
+        self._endpoint = endpoint
+        self._public_endpoint = public_endpoint
+        self._credentials = session.get_credentials()
+        self._http = urllib3.PoolManager(
+            num_pools=8, maxsize=_POOL_SIZE, block=False, timeout=_TIMEOUT, retries=_RETRIES
+        )
+        self._client = session.client(
+            "s3",
+            endpoint_url=endpoint,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if endpoint else "virtual"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                connect_timeout=5,
+                read_timeout=30,
+                retries={"mode": "standard", "max_attempts": 3},
+                max_pool_connections=_POOL_SIZE,
+            ),
+        )
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The store that the settings name."""
+        secret_key = settings.s3_secret_key
+        return cls(
+            bucket=settings.s3_bucket,
+            region=settings.s3_region,
+            endpoint=settings.s3_endpoint,
+            public_endpoint=settings.s3_public_endpoint,
+            access_key=settings.s3_access_key,
+            secret_key=secret_key.get_secret_value() if secret_key else None,
+        )
+
+    def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
+        self._send("PUT", self._bucket, key, body=body, headers={"Content-Type": media_type}).drain_conn()
+
+    def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
+        response = self._send("GET", bucket or self._bucket, key, preload=False)
+        try:
+            if max_bytes is not None and _content_length(response) > max_bytes:
+                response.close()
+                raise ImageTooLarge(
+                    f"the object is {_content_length(response)} bytes; at most {max_bytes} are taken"
+                )
+            with _translated():
+                return response.read()
+        finally:
+            response.release_conn()
+
+    def size(self, key: str, *, bucket: str | None = None) -> int:
+        return _content_length(self._send("HEAD", bucket or self._bucket, key))
+
+    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
+        response = self._send("GET", self._bucket, key, preload=False)
+        return _content_length(response), _chunks(response)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        remaining = iter(keys)
+        while batch := list(islice(remaining, _DELETE_BATCH)):
+            with _translated():
+                self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        with _translated():
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            ):
+                for entry in page.get("Contents", ()):
+                    yield entry["Key"]
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key}"
+
+    def presign(self, key: str, expires_s: float) -> str | None:
+        if self._public_endpoint is None and self._endpoint is not None:
+            return None
+        return self._sign("GET", self._public_endpoint, self._bucket, key, int(expires_s))
+
+    def check(self) -> None:
+        with _translated():
+            self._client.head_bucket(Bucket=self._bucket)
+
+    def ensure_bucket(self) -> None:
+        """Make the bucket if there is none.
+
+        Raises:
+            ArtifactStoreUnavailable: the store does not answer, or refuses.
+        """
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in {"404", "NoSuchBucket"}:
+                raise ArtifactStoreUnavailable(f"the bucket {self._bucket!r} can't be reached") from error
+            with _translated():
+                self._client.create_bucket(Bucket=self._bucket)
+        except BotoCoreError as error:
+            raise ArtifactStoreUnavailable("the artifact store does not answer") from error
+
+    def _send(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        *,
+        body: bytes | BinaryIO | None = None,
+        headers: dict[str, str] | None = None,
+        preload: bool = True,
+    ) -> urllib3.BaseHTTPResponse:
+        url = self._sign(method, self._endpoint, bucket, key, _SIGNATURE_LIFE_S)
+        with _translated():
+            response = self._http.request(method, url, body=body, headers=headers, preload_content=preload)
+        if response.status < 300:
+            return response
+        response.drain_conn()
+        response.release_conn()
+        if response.status == 404:
+            raise ArtifactNotFound("the object does not exist")
+        raise ArtifactStoreUnavailable(f"the artifact store answered with status {response.status}")
+
+    def _sign(self, method: str, endpoint: str | None, bucket: str, key: str, expires_s: int) -> str:
+        path = quote(key, safe="/-_.~")
+        url = (
+            f"{endpoint.rstrip('/')}/{bucket}/{path}"
+            if endpoint
+            else f"https://{bucket}.s3.{self._region}.amazonaws.com/{path}"
+        )
+        request = AWSRequest(method=method, url=url)
+        signer = S3SigV4QueryAuth(cast(Credentials, self._credentials), "s3", self._region, expires_s)
+        signer.add_auth(request)
+        return cast(str, request.url)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (urllib3.exceptions.HTTPError, BotoCoreError, ClientError) as error:
+        raise ArtifactStoreUnavailable("the artifact store does not answer; try again in a moment") from error
+
+
+def _content_length(response: urllib3.BaseHTTPResponse) -> int:
+    return int(response.headers.get("Content-Length", 0))
+
+
+def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    try:
+        with _translated():
+            yield from response.stream(_CHUNK_BYTES)
+    finally:
+        response.release_conn()

@@ -1,0 +1,229 @@
+"""The errors that Maskline's own code raises.
+
+    ServiceError                    code, message that is safe to show, retryable
+      RequestError                  the caller can mend it; never retried by the service
+        InvalidRequest              well-formed, but some fields are wrong (all faults together)
+        MalformedRequest            the body can't be read at all
+        ImageUnreadable             not an image, or truncated, or corrupt
+        ImageTooLarge               more bytes, pixels or a longer side than the settings allow
+        UnsupportedImageType        a readable format that Maskline does not take
+        ImageUnreachable            the image's URL or URI can't be fetched
+        IdempotencyKeyReused        same key, other request
+        ModelNotFound  JobNotFound  ArtifactNotFound  KeyNotFound
+        JobNotFinished              there is no result yet
+        JobWithoutResult            the job ended, and not in success
+        Unauthenticated  Forbidden
+      CapacityError                 try again later
+        QueueFull  RenderPending
+      DependencyError               a part of the service is away; retried
+        JobStoreUnavailable  ArtifactStoreUnavailable  QueueUnavailable
+      ModelError                    the model or its worker failed; never retried
+        PredictionFailed  WeightsUnusable  WorkerLost  DeadlineExceeded
+
+``code`` is part of the API and stable; class names and messages are not.
+HTTP statuses are given to these classes in ``api/errors.py`` and nowhere else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request.
+
+    ``pointer`` is the JSON pointer (RFC 6901) of the faulty value in the request body, such as
+    ``/prompts/0/box``; for a value in the query, ``parameter`` names it instead. ``detail`` says what is
+    wrong and what would be right.
+    """
+
+    pointer: str
+    detail: str
+    parameter: str | None = None
+
+
+class ServiceError(Exception):
+    """What went wrong, in words that a caller may see."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(ServiceError):
+    """The request is at fault."""
+
+    code = "bad_request"
+
+
+class InvalidRequest(RequestError):
+    """The request was read, and some of its values are wrong."""
+
+    code = "invalid_request"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        """``faults``: at least one."""
+        super().__init__("; ".join(f"{f.parameter or f.pointer or '/'}: {f.detail}" for f in faults))
+        self.faults = tuple(faults)
+
+
+class MalformedRequest(RequestError):
+    """The request's body is not of the form that its content type promises."""
+
+    code = "malformed_request"
+
+
+class ImageUnreadable(RequestError):
+    """The bytes are not an image, or not a whole one."""
+
+    code = "image_unreadable"
+
+
+class ImageTooLarge(RequestError):
+    """The image is over a limit of the settings."""
+
+    code = "image_too_large"
+
+
+class UnsupportedImageType(RequestError):
+    """The image is of a format that Maskline does not take."""
+
+    code = "unsupported_image_type"
+
+
+class ImageUnreachable(RequestError):
+    """The image's URL or URI does not give an image."""
+
+    code = "image_unreachable"
+
+
+class IdempotencyKeyReused(RequestError):
+    """The idempotency key belongs to a request with another body."""
+
+    code = "idempotency_key_reused"
+
+
+class ModelNotFound(RequestError):
+    """No worker has ever offered a model of that id."""
+
+    code = "model_not_found"
+
+
+class JobNotFound(RequestError):
+    """There is no such job for this caller."""
+
+    code = "job_not_found"
+
+
+class ArtifactNotFound(RequestError):
+    """The job has no such artifact, or the object is gone."""
+
+    code = "artifact_not_found"
+
+
+class KeyNotFound(RequestError):
+    """There is no API key of that id."""
+
+    code = "key_not_found"
+
+
+class JobNotFinished(RequestError):
+    """The job has no result yet."""
+
+    code = "job_not_finished"
+
+
+class JobWithoutResult(RequestError):
+    """The job ended without a result."""
+
+    code = "job_without_result"
+
+
+class Unauthenticated(RequestError):
+    """No key, or one that is unknown, revoked or expired."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(RequestError):
+    """The key is good, but lacks the scope for this call."""
+
+    code = "forbidden"
+
+
+class CapacityError(ServiceError):
+    """There is no room now; later there may be."""
+
+    code = "over_capacity"
+    retryable = True
+
+
+class QueueFull(CapacityError):
+    """More jobs wait than the settings allow."""
+
+    code = "queue_full"
+
+
+class RenderPending(CapacityError):
+    """The picture asked for is still being rendered."""
+
+    code = "render_pending"
+
+
+class DependencyError(ServiceError):
+    """A server that Maskline stands on does not answer."""
+
+    code = "dependency_unavailable"
+    retryable = True
+
+
+class JobStoreUnavailable(DependencyError):
+    """Redis does not answer."""
+
+    code = "job_store_unavailable"
+
+
+class ArtifactStoreUnavailable(DependencyError):
+    """The S3 store does not answer, or fails."""
+
+    code = "artifact_store_unavailable"
+
+
+class QueueUnavailable(DependencyError):
+    """The broker does not take the message."""
+
+    code = "queue_unavailable"
+
+
+class ModelError(ServiceError):
+    """The model, or the worker under it, failed."""
+
+    code = "model_error"
+
+
+class PredictionFailed(ModelError):
+    """The model raised on this input."""
+
+    code = "prediction_failed"
+
+
+class WeightsUnusable(ModelError):
+    """The model can't be loaded: its weights are missing, altered or of another kind."""
+
+    code = "weights_unusable"
+
+
+class WorkerLost(ModelError):
+    """Every worker that tried the job died or fell silent."""
+
+    code = "worker_lost"
+
+
+class DeadlineExceeded(ModelError):
+    """The job ran longer than the settings allow."""
+
+    code = "deadline_exceeded"

@@ -1,0 +1,296 @@
+"""What the core asks of the world: a job store, an artifact store, a task queue, a model directory.
+
+``maskline/adapters`` holds the drivers, and public in-memory doubles of them all.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from maskline.jobs import Job, JobState, Outcome
+from maskline.keys import ApiKey
+from maskline.requests import EventType, Priority
+from maskline.results import ModelCard
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Idempotency:
+    """A caller's promise that two requests are one."""
+
+    key: str
+    fingerprint: str
+    """Hash over everything that makes up the request."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Page:
+    """A part of a listing, newest first."""
+
+    jobs: tuple[Job, ...]
+    next_token: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """A move of a job that somebody asked to be told of."""
+
+    id: str
+    """The same on every delivery."""
+    type: EventType
+    job_id: str
+    version: int
+    timestamp_ms: int
+    tries: int
+
+
+class JobStore(Protocol):
+    """The API's side of the job records. Every call is atomic.
+
+    Every method of the three store protocols raises ``JobStoreUnavailable`` when the store does not answer.
+    """
+
+    def known_input(self, tenant: str, sha256: str) -> str | None:
+        """Key of an image of this content that a living job of the tenant uses, or None."""
+        ...
+
+    def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
+        """The job that the idempotency key belongs to, or None.
+
+        Raises:
+            IdempotencyKeyReused: the key is known with another fingerprint.
+            JobNotFound: the key is known, and its job was deleted.
+        """
+        ...
+
+    def create(
+        self, job: Job, idempotency: Idempotency | None, max_queued: int, *, shares_image: bool
+    ) -> Job:
+        """The job, now queued; or, where the idempotency key is known, the job that it belongs to.
+
+        The store's clock sets the times; ``expires_ms - created_ms`` says how long the job lives.
+        ``shares_image``: the job's image is one that ``known_input`` told of.
+
+        Raises:
+            IdempotencyKeyReused: the key is known with another fingerprint.
+            QueueFull: ``max_queued`` jobs wait already.
+            InputGone: the image that ``known_input`` told of has been deleted since.
+        """
+        ...
+
+    def get(self, tenant: str, job_id: str) -> Job:
+        """The job.
+
+        Raises:
+            JobNotFound: there is none, or it is another tenant's.
+        """
+        ...
+
+    def find(self, job_id: str) -> Job | None:
+        """The job, whoever it belongs to."""
+        ...
+
+    def page(
+        self, tenant: str, *, state: JobState | None, model: str | None, size: int, token: str | None
+    ) -> Page:
+        """At most ``size`` jobs, newest first, beginning after ``token``."""
+        ...
+
+    def place(self, job_id: str) -> int | None:
+        """Place in the queue, 1 is next; None: it does not wait."""
+        ...
+
+    def cancel(self, tenant: str, job_id: str) -> Job:
+        """The job, now cancelled; an ended job stays as it is.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        ...
+
+    def delete(self, tenant: str, job_id: str) -> str | None:
+        """Forget the job, whatever its state; the key of its image if no other job uses that.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        ...
+
+    def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
+        """The job as soon as its version is above ``after_version``, or as it is when the time is over."""
+        ...
+
+
+class InputGone(Exception):
+    """The image that a new job wants to share was deleted; store it again."""
+
+
+class LeaseStore(Protocol):
+    """The worker's side: one attempt holds a job by a lease that it must renew."""
+
+    def claim(self, job_id: str, worker: str, lease_s: float) -> Job | None:
+        """The job with a new attempt number, running; None: there is nothing to do."""
+        ...
+
+    def renew(self, leases: Iterable[tuple[str, int]], lease_s: float) -> set[str]:
+        """The ids, of these ``(job id, attempt)``, whose lease is lost or whose job has ended."""
+        ...
+
+    def release(self, job_id: str, attempt: int) -> bool:
+        """Give the job back to the queue; False: it was no longer held."""
+        ...
+
+    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+        """End the job; False: it was no longer held by this attempt, and nothing changed."""
+        ...
+
+
+class HousekeepingStore(Protocol):
+    """The sweeper's side."""
+
+    def reap(self, max_attempts: int, limit: int) -> list[tuple[str, Priority]]:
+        """Return jobs whose lease lapsed to the queue, or fail them after ``max_attempts``; the former."""
+        ...
+
+    def unpublished(self, older_than_s: float, limit: int) -> list[tuple[str, Priority]]:
+        """Queued jobs whose message is older than this, oldest first; their message counts as new now."""
+        ...
+
+    def queue_depth(self) -> int:
+        """Jobs that wait."""
+        ...
+
+    def expire(self, keep_s: float, limit: int) -> list[tuple[str, str | None]]:
+        """End jobs that are due and have not ended (they are kept for ``keep_s`` more seconds), and forget
+        ended ones that are due: ``(job id, key of its image if no other job uses that)``."""
+        ...
+
+    def lead(self, name: str, holder: str, for_s: float) -> bool:
+        """Whether ``holder`` leads the work ``name``, now and for this long."""
+        ...
+
+    def due_events(self, limit: int, hide_for_s: float) -> list[Event]:
+        """Events that are due; they count as not due for ``hide_for_s``."""
+        ...
+
+    def settle_event(self, event_id: str, retry_in_s: float | None) -> None:
+        """Forget the event, or make it due again later."""
+        ...
+
+    def bury_event(self, event_id: str) -> None:
+        """Move an event that can't be delivered to the dead letters."""
+        ...
+
+
+class ArtifactStore(Protocol):
+    """Write-once objects in the bucket.
+
+    Every method raises ``ArtifactStoreUnavailable`` when the store does not answer.
+    """
+
+    def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
+        """Store an object under a key that was never used."""
+        ...
+
+    def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
+        """The object's bytes.
+
+        Raises:
+            ArtifactNotFound: there is none.
+            ImageTooLarge: it is larger than ``max_bytes``.
+        """
+        ...
+
+    def size(self, key: str, *, bucket: str | None = None) -> int:
+        """Bytes of the object.
+
+        Raises:
+            ArtifactNotFound: there is none.
+        """
+        ...
+
+    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
+        """Size and content of the object, piece by piece.
+
+        Raises:
+            ArtifactNotFound: there is none.
+        """
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove these objects; those that are gone already are no error."""
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys under a prefix."""
+        ...
+
+    def uri(self, key: str) -> str:
+        """``s3://bucket/key``."""
+        ...
+
+    def presign(self, key: str, expires_s: float) -> str | None:
+        """URL that clients can get the object from, or None where the store is not open to them."""
+        ...
+
+    def check(self) -> None:
+        """Return if the bucket can be reached."""
+        ...
+
+
+class TaskQueue(Protocol):
+    """Sends hints to the workers; the record is the truth, so losing one loses nothing.
+
+    Every method raises ``QueueUnavailable`` when the broker does not take the message.
+    """
+
+    def publish_job(self, job_id: str, priority: Priority) -> None:
+        """Tell the workers of a queued job."""
+        ...
+
+    def publish_overlay(self, job_id: str) -> None:
+        """Ask a worker to paint a job's overlay."""
+        ...
+
+
+class KeyStore(Protocol):
+    """The API keys' records."""
+
+    def add(self, key: ApiKey) -> None:
+        """Keep a key."""
+        ...
+
+    def remove(self, key_id: str) -> bool:
+        """Forget a key; False: there was none."""
+        ...
+
+    def get(self, key_id: str) -> ApiKey | None:
+        """The key of this id."""
+        ...
+
+    def all(self) -> list[ApiKey]:
+        """Every key, oldest first."""
+        ...
+
+
+class ModelDirectory(Protocol):
+    """The models that workers have published."""
+
+    def publish(self, worker: str, cards: Iterable[ModelCard], for_s: float) -> None:
+        """A worker offers these models, and lives for at least this long."""
+        ...
+
+    def withdraw(self, worker: str) -> None:
+        """A worker has stopped."""
+        ...
+
+    def cards(self) -> dict[str, ModelCard]:
+        """Every model that was ever published, by id."""
+        ...
+
+    def available(self) -> set[str]:
+        """Ids of the models that a living worker offers."""
+        ...
+
+    def workers(self) -> int:
+        """Workers alive."""
+        ...

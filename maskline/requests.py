@@ -1,0 +1,194 @@
+"""What a client asks for: one image through one model.
+
+These models are at once the validation of the native API and the source of its OpenAPI document.
+Coordinates are pixels of the upright image (after EXIF orientation, unless ``autoOrient`` is off),
+with the origin in the top left corner, x to the right and y down.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, JsonValue, field_validator, model_validator
+
+from maskline.errors import Fault
+from maskline.wire import WireModel
+
+MAX_PROMPTS = 1024
+MAX_POINTS = 1024
+MAX_METADATA_BYTES = 4096
+MIN_EXPIRES_IN_S = 60
+MAX_EXPIRES_IN_S = 365 * 24 * 3600
+
+Coordinate = Annotated[float, Field(allow_inf_nan=False)]
+Label = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Subtask(StrEnum):
+    """What kind of segmentation is wanted."""
+
+    SEMANTIC = "semantic"  #: a category for every pixel
+    INSTANCE = "instance"  #: a mask for every object
+    PANOPTIC = "panoptic"  #: both: things as instances, stuff as regions
+
+
+class PromptKind(StrEnum):
+    """How a prompt points at what to cut out."""
+
+    BOX = "box"
+    POINTS = "points"
+
+
+class Output(StrEnum):
+    """What a job can produce."""
+
+    CATEGORY_MASK = "categoryMask"
+    CONFIDENCE_MASK = "confidenceMask"
+    SEGMENTS = "segments"
+    OVERLAY = "overlay"
+
+
+class Priority(StrEnum):
+    """Which queue a job waits in."""
+
+    INTERACTIVE = "interactive"  #: somebody is waiting for it
+    BULK = "bulk"  #: it may wait until nobody is
+
+
+class EventType(StrEnum):
+    """What a webhook can tell of a job."""
+
+    STARTED = "job.started"
+    SUCCEEDED = "job.succeeded"
+    FAILED = "job.failed"
+    CANCELLED = "job.cancelled"
+    EXPIRED = "job.expired"
+
+
+class Prompt(WireModel):
+    """One object to cut out, told by a box, by points, or by both.
+
+    Prompts that carry the same label share a category.
+    """
+
+    label: Label
+    """Name of the category that the object belongs to."""
+    box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+    """``[xMin, yMin, xMax, yMax]`` in pixels; it must enclose some area."""
+    points: Annotated[tuple[tuple[Coordinate, Coordinate], ...], Field(max_length=MAX_POINTS)] = ()
+    """``[[x, y], …]`` in pixels."""
+    point_labels: tuple[Annotated[int, Field(ge=0, le=1)], ...] = ()
+    """One for each point: 1 on the object, 0 beside it. Left out: all points are on the object."""
+
+    @field_validator("box")
+    @classmethod
+    def _box_has_area(
+        cls, box: tuple[float, float, float, float] | None
+    ) -> tuple[float, float, float, float] | None:
+        if box is not None and not (box[0] < box[2] and box[1] < box[3]):
+            raise ValueError(
+                "the box encloses no area; give [xMin, yMin, xMax, yMax] with xMin < xMax and yMin < yMax"
+            )
+        return box
+
+    @model_validator(mode="after")
+    def _points_at_something(self) -> Self:
+        if self.box is None and not self.points:
+            raise ValueError("the prompt has neither a box nor points; give one of them")
+        if self.point_labels and len(self.point_labels) != len(self.points):
+            raise ValueError(
+                f"{len(self.points)} points but {len(self.point_labels)} pointLabels; "
+                "give one label for each point, or none at all"
+            )
+        if self.box is None and self.point_labels and 1 not in self.point_labels:
+            raise ValueError("all points are beside the object (0); give a box or one point on it")
+        return self
+
+    @property
+    def kinds(self) -> frozenset[PromptKind]:
+        """The kinds that this prompt uses."""
+        return frozenset(
+            kind for kind, used in ((PromptKind.BOX, self.box), (PromptKind.POINTS, self.points)) if used
+        )
+
+    @property
+    def labelled_points(self) -> tuple[tuple[float, float, int], ...]:
+        """The points as ``(x, y, label)``; a label left out is 1."""
+        labels = self.point_labels or (1,) * len(self.points)
+        return tuple((x, y, label) for (x, y), label in zip(self.points, labels, strict=True))
+
+
+class Webhook(WireModel):
+    """Whom to call when the job changes its state."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    """Where to POST the event; http or https."""
+    events: Annotated[tuple[EventType, ...], Field(min_length=1)] = (
+        EventType.SUCCEEDED,
+        EventType.FAILED,
+        EventType.CANCELLED,
+        EventType.EXPIRED,
+    )
+    """Which events to send."""
+    secret: Annotated[str, Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$")] | None = None
+    """Signing secret as Standard Webhooks writes it (``whsec_`` and base64 of 24 to 64 bytes).
+    Left out: the service's own secret, if its operator set one. Never given back."""
+
+
+class SegmentationRequest(WireModel):
+    """Everything about a job but its image."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Id of a model of ``GET /v1/models``; left out: the service's default model."""
+    subtask: Subtask | None = None
+    """Left out: what the model does by itself."""
+    prompts: Annotated[tuple[Prompt, ...], Field(max_length=MAX_PROMPTS)] = ()
+    """What to cut out, for models that take prompts; none: everything (automatic mode)."""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    """``confidenceThreshold`` (0 to 1, default 0.5) and the model family's own;
+    ``GET /v1/models/{id}`` has their schema."""
+    outputs: Annotated[tuple[Output, ...], Field(min_length=1)] = (
+        Output.CATEGORY_MASK,
+        Output.CONFIDENCE_MASK,
+        Output.SEGMENTS,
+    )
+    """What to make. The overlay can also be had later."""
+    auto_orient: bool = True
+    """Turn the image upright by its EXIF orientation first."""
+    priority: Priority = Priority.INTERACTIVE
+    """``interactive`` jobs are taken before ``bulk`` ones."""
+    webhook: Webhook | None = None
+    """Whom to call when the job changes its state."""
+    expires_in: Annotated[int, Field(ge=MIN_EXPIRES_IN_S, le=MAX_EXPIRES_IN_S)] | None = None
+    """Seconds after which the job and its artifacts are removed; left out: the service's own."""
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
+    """Anything of the caller's, given back with the job; at most 4096 bytes of JSON."""
+
+    @field_validator("outputs")
+    @classmethod
+    def _outputs_once(cls, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+        return tuple(dict.fromkeys(outputs))
+
+
+def outside(prompts: Sequence[Prompt], width: int, height: int) -> list[Fault]:
+    """A fault for each box and point that is not wholly on an image of this size (its edge included)."""
+    faults = []
+    for i, prompt in enumerate(prompts):
+        if prompt.box is not None:
+            x_min, y_min, x_max, y_max = prompt.box
+            if x_min < 0 or y_min < 0 or x_max > width or y_max > height:
+                faults.append(
+                    Fault(
+                        f"/prompts/{i}/box",
+                        f"{list(prompt.box)} reaches outside the image, which is {width} x {height} pixels",
+                    )
+                )
+        faults += [
+            Fault(
+                f"/prompts/{i}/points/{j}",
+                f"{[x, y]} is outside the image, which is {width} x {height} pixels",
+            )
+            for j, (x, y) in enumerate(prompt.points)
+            if not (0 <= x <= width and 0 <= y <= height)
+        ]
+    return faults

@@ -1,0 +1,114 @@
+"""What a model can do, and what a job gives: model cards, annotation specs, segments, predictions."""
+
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from maskline.requests import Output, PromptKind, Subtask
+from maskline.wire import WireModel
+
+BACKGROUND_ID = 0
+MAX_PALETTE_ID = 255  #: a category mask with a larger id is 16-bit grayscale
+
+Color = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+
+
+class AnnotationSpec(WireModel):
+    """One category: a pixel value of the category mask, its name and its colour."""
+
+    id: Annotated[int, Field(ge=0, le=65535)]
+    """Pixel value in the category mask; 0 is background."""
+    display_name: str
+    """Name of the category."""
+    color: Color
+    """``#rrggbb``; in a palette PNG the palette's entry for ``id``."""
+
+
+class RunLengthMask(WireModel):
+    """A binary mask as COCO writes it (compressed RLE of ``pycocotools.mask``, column-major)."""
+
+    size: tuple[int, int]
+    """``[height, width]`` in pixels."""
+    counts: str
+    """COCO's compressed run lengths."""
+
+
+class Segment(WireModel):
+    """One instance, or one region of stuff, behind the category mask."""
+
+    id: int
+    """1, 2, … in the order of this list."""
+    label: str
+    """Display name of the category."""
+    category_id: int
+    """Id of the annotation spec."""
+    score: Annotated[float, Field(ge=0, le=1)]
+    """How sure the model is of this segment."""
+    bbox: tuple[float, float, float, float]
+    """``[x, y, width, height]`` in pixels, as COCO writes it."""
+    area: int
+    """Pixels of the mask."""
+    segmentation: RunLengthMask
+    """The whole mask, holes and separate parts included."""
+
+
+class SegmentList(WireModel):
+    """All segments of a job."""
+
+    width: int
+    """Of the image, in pixels."""
+    height: int
+    """Of the image, in pixels."""
+    segments: tuple[Segment, ...]
+    """The segments."""
+
+
+class Prediction(WireModel):
+    """Vertex AI's ``ImageSegmentationPredictionResult``."""
+
+    category_mask: str | None = None
+    """PNG of the image's size; each pixel is the id of an annotation spec, 0 is background."""
+    confidence_mask: str | None = None
+    """PNG of the image's size, one channel, 8 bits: 0 no confidence, 255 complete confidence."""
+
+
+class ResultDocument(WireModel):
+    """``prediction.json``: what an attempt produced, as kept in the bucket beside the masks."""
+
+    width: int
+    """Of the masks, in pixels."""
+    height: int
+    """Of the masks, in pixels."""
+    bit_depth: Annotated[int, Field(ge=8, le=16)]
+    """Of the category mask: 8 (palette), or 16 (grayscale) when an id is above 255."""
+    annotation_specs: tuple[AnnotationSpec, ...]
+    """Background, then every category that this job could have painted."""
+    segment_count: int
+    """How many segments there are."""
+    outputs: tuple[Output, ...]
+    """What was stored."""
+
+
+class ModelCard(WireModel):
+    """What a model can do; a worker publishes it, and the API validates against it."""
+
+    id: str
+    """Name of the model in requests."""
+    family: str
+    """The code that runs it."""
+    display_name: str
+    """Name for people."""
+    description: str = ""
+    """A sentence or two for people."""
+    license: str = ""
+    """SPDX id of the weights, or of the algorithm where there are none."""
+    subtasks: tuple[Subtask, ...]
+    """What it can be asked for; the first is the default."""
+    prompt_kinds: tuple[PromptKind, ...] = ()
+    """Empty: it takes no prompts."""
+    automatic: bool = True
+    """Whether it works without prompts."""
+    annotation_specs: tuple[AnnotationSpec, ...] = ()
+    """Its categories; empty: they come from the prompts' labels or from the segments."""
+    parameters_schema: dict[str, JsonValue] = Field(default_factory=dict)
+    """JSON Schema (2020-12) of ``parameters``."""

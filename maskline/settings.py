@@ -1,0 +1,133 @@
+"""Every setting, read from the environment once, at start.
+
+A setting's environment variable is its name in capitals after ``MASKLINE_``. ``docs/operations.md`` holds
+the same table; a test keeps the two together.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+ENVIRONMENT_PREFIX = "MASKLINE_"
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """The environment holds values that no setting takes; the message names each of them."""
+
+
+class Settings(BaseModel):
+    """How this process of Maskline is set up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Redis (or Valkey) that holds the job records and the queue."""
+    redis_prefix: str = "maskline:"
+    """What every key in Redis begins with."""
+    s3_endpoint: str | None = None
+    """Endpoint of the S3 store; unset: AWS."""
+    s3_public_endpoint: str | None = None
+    """Endpoint that clients reach the S3 store under; unset: the API serves the artifacts itself."""
+    s3_region: str = "us-east-1"
+    """Region of the S3 store."""
+    s3_bucket: str = "maskline"
+    """Bucket for everything that Maskline keeps."""
+    s3_access_key: str | None = None
+    """Access key; unset: found the way boto3 finds it."""
+    s3_secret_key: SecretStr | None = None
+    """Secret key; unset: found the way boto3 finds it."""
+    import_buckets: tuple[str, ...] = ()
+    """Buckets that clients may name in `s3://` URIs, separated by commas."""
+
+    admin_key: SecretStr | None = None
+    """API key that may do everything, the making of other keys included; unset: no key is asked for."""
+    url_secret: SecretStr | None = None
+    """Signs the artifact URLs that the API serves itself; must be the same in all API processes."""
+    webhook_secret: SecretStr | None = None
+    """Signs webhooks whose job gives no secret of its own (`whsec_…`)."""
+    outgoing_allow: tuple[str, ...] = ()
+    """Hosts or networks, by commas, that image URLs and webhooks may reach although they are not public."""
+    public_url: str | None = None
+    """Base URL that clients reach the API under; unset: taken from each request."""
+
+    default_model: str = "grabcut"
+    """Model of requests that name none."""
+    catalog_file: Path | None = None
+    """YAML file with models of your own, over the shipped catalog."""
+    worker_models: tuple[str, ...] = ()
+    """Ids of the models that this worker offers, separated by commas; unset: all of the catalog."""
+    worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    """Jobs that a worker holds at once; they overlap fetching, decoding, rendering and storing."""
+    max_loaded_models: Annotated[int, Field(ge=1)] = 4
+    """Models that a worker keeps in memory; the one used least recently leaves first."""
+    batch_wait: Annotated[float, Field(ge=0)] = 0.0
+    """Seconds that a model waits for more images before it runs those that it has."""
+    shutdown_grace: Seconds = 60.0
+    """Seconds that a worker may take to finish what it holds after SIGTERM."""
+
+    lease: Seconds = 15.0
+    """Seconds without a sign of life after which a job is taken from its worker."""
+    job_deadline: Seconds = 600.0
+    """Seconds that one attempt may run."""
+    max_attempts: Annotated[int, Field(ge=1)] = 3
+    """Workers that a job may lose before it is failed."""
+    sweep_interval: Seconds = 2.0
+    """Seconds between two looks for lapsed, unpublished and expired jobs."""
+    republish_after: Seconds = 10.0
+    """Seconds that a job may wait before its message is published again; grows with the queue."""
+    job_expiry: Seconds = 7 * 24 * 3600.0
+    """Seconds after which a job and its artifacts are removed, where the request does not say."""
+    idempotency_expiry: Seconds = 24 * 3600.0
+    """Seconds for which an idempotency key is remembered."""
+    url_expiry: Seconds = 3600.0
+    """Seconds for which an artifact's URL works."""
+    max_queued: Annotated[int, Field(ge=1)] = 100_000
+    """Jobs that may wait; more are refused with 429."""
+
+    max_image_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
+    """Largest image, in bytes."""
+    max_image_pixels: Annotated[int, Field(ge=1)] = 100_000_000
+    """Largest image, in pixels."""
+    max_image_side: Annotated[int, Field(ge=1, le=65535)] = 30_000
+    """Longest side of an image, in pixels."""
+    max_wait: Seconds = 60.0
+    """Longest wait that `Prefer: wait`, `?wait` and one stream of events give."""
+    max_waiters: Annotated[int, Field(ge=1)] = 24
+    """Requests that may wait at once in one API process; keep it below its threads."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    log_format: Annotated[str, Field(pattern="^(json|text)$")] = "json"
+    """`json`: one object a line; `text`: for people."""
+
+    @field_validator("import_buckets", "outgoing_allow", "worker_models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Self:
+        """The settings of a process.
+
+        Raises:
+            SettingsError: a variable of Maskline's has a bad value, or no setting has its name.
+        """
+        values = {
+            name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
+            for name, value in environ.items()
+            if name.startswith(ENVIRONMENT_PREFIX) and value != "" and name not in OTHER_VARIABLES
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = (f"{ENVIRONMENT_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+            raise SettingsError("\n".join(lines)) from error
+
+
+OTHER_VARIABLES = frozenset({"MASKLINE_URL", "MASKLINE_API_KEY", "MASKLINE_API_BIND"})
+"""Variables of the client, the command and gunicorn, which share the prefix."""

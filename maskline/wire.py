@@ -1,0 +1,20 @@
+"""The base of every Pydantic model that crosses a process: camelCase outside, snake_case inside."""
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+
+class WireModel(BaseModel):
+    """Immutable, camelCase in JSON, and strict about names: an unknown field is an error."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_json(self) -> str:
+        """The wire form as JSON text: camelCase, fields that are None left out."""
+        return self.model_dump_json(by_alias=True, exclude_none=True)

@@ -1,0 +1,348 @@
+"""The promises of ``JobStore``, ``LeaseStore`` and ``HousekeepingStore``."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import pytest
+
+from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull
+from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome
+from maskline.ports import HousekeepingStore, Idempotency, InputGone, JobStore, LeaseStore
+from maskline.requests import EventType, Priority, Webhook
+from tests.factories import SECRET, TIMINGS, make_job
+
+LEASE_S = 30.0
+LAPSED_S = 0.001
+MANY = 1000
+SUCCESS = Outcome(timings=TIMINGS)
+FAILURE = Outcome(failure=Failure(code="prediction_failed", message="no"))
+
+
+class Store(JobStore, LeaseStore, HousekeepingStore, Protocol):
+    """All three sides of the records."""
+
+
+def submit(store: Store, job: Job, *, idempotency: Idempotency | None = None, shares_image: bool = False) -> Job:
+    return store.create(job, idempotency, MANY, shares_image=shares_image)
+
+
+def run(store: Store, job: Job, outcome: Outcome = SUCCESS) -> Job:
+    claimed = store.claim(job.id, "w", LEASE_S)
+    assert claimed is not None
+    assert store.finish(job.id, claimed.attempt, outcome)
+    return store.get(job.tenant, job.id)
+
+
+class JobStoreContract:
+    """Inherit, and give a fixture ``store``."""
+
+    # -- creation
+
+    def test_a_created_job_is_queued_and_comes_back_whole(self, store: Store) -> None:
+        job = make_job(webhook=Webhook(url="https://example.com", secret=SECRET))
+        created = submit(store, job)
+        assert created == store.get(job.tenant, job.id)
+        assert (created.state, created.version, created.attempt) == (JobState.QUEUED, 1, 0)
+        assert (created.request, created.image) == (job.request, job.image)
+        assert created.expires_ms - created.created_ms == 3_600_000
+        assert abs(created.created_ms - time.time() * 1000) < 60_000
+
+    def test_other_tenants_see_nothing(self, store: Store) -> None:
+        job = submit(store, make_job(tenant="a"))
+        for call in (store.get, store.cancel, store.delete):
+            with pytest.raises(JobNotFound):
+                call("b", job.id)
+        assert store.get("a", job.id).state is JobState.QUEUED
+        assert store.page("b", state=None, model=None, size=10, token=None).jobs == ()
+
+    def test_an_idempotency_key_gives_the_same_job(self, store: Store) -> None:
+        promise = Idempotency(key="k", fingerprint="f")
+        assert store.recall("default", promise) is None
+        first = submit(store, make_job(), idempotency=promise)
+        assert store.recall("default", promise) == first
+        assert submit(store, make_job(), idempotency=promise) == first
+        assert store.queue_depth() == 1
+        assert submit(store, make_job(tenant="other"), idempotency=promise).id != first.id
+
+    def test_an_idempotency_key_for_another_request_is_refused(self, store: Store) -> None:
+        submit(store, make_job(), idempotency=Idempotency(key="k", fingerprint="f"))
+        other = Idempotency(key="k", fingerprint="g")
+        with pytest.raises(IdempotencyKeyReused):
+            store.recall("default", other)
+        with pytest.raises(IdempotencyKeyReused):
+            submit(store, make_job(), idempotency=other)
+
+    def test_a_full_queue_refuses(self, store: Store) -> None:
+        store.create(make_job(), None, 1, shares_image=False)
+        refused = make_job()
+        with pytest.raises(QueueFull):
+            store.create(refused, None, 1, shares_image=False)
+        assert store.find(refused.id) is None
+
+    # -- images
+
+    def test_an_image_is_kept_while_a_job_uses_it(self, store: Store) -> None:
+        image = ImageRef(key="inputs/c/1.png", sha256="c")
+        first = submit(store, make_job(image=image))
+        assert store.known_input("default", "c") == "inputs/c/1.png"
+        assert store.known_input("other", "c") is None
+        second = submit(store, make_job(image=image), shares_image=True)
+        assert store.delete("default", first.id) is None
+        assert store.delete("default", second.id) == "inputs/c/1.png"
+        assert store.known_input("default", "c") is None
+
+    def test_a_deleted_image_can_not_be_shared(self, store: Store) -> None:
+        image = ImageRef(key="inputs/c/1.png", sha256="c")
+        store.delete("default", submit(store, make_job(image=image)).id)
+        with pytest.raises(InputGone):
+            submit(store, make_job(image=image), shares_image=True)
+
+    def test_two_copies_of_an_image_are_told_apart(self, store: Store) -> None:
+        first = submit(store, make_job(image=ImageRef(key="inputs/c/1.png", sha256="c")))
+        second = submit(store, make_job(image=ImageRef(key="inputs/c/2.png", sha256="c")))
+        assert store.known_input("default", "c") == "inputs/c/1.png"
+        assert store.delete("default", second.id) == "inputs/c/2.png"
+        assert store.known_input("default", "c") == "inputs/c/1.png"
+        assert store.delete("default", first.id) == "inputs/c/1.png"
+
+    def test_a_job_without_an_image_of_ours_deletes_none(self, store: Store) -> None:
+        job = submit(store, make_job(image=ImageRef(url="https://example.com/a.png")))
+        assert store.delete("default", job.id) is None
+
+    # -- attempts
+
+    def test_a_claim_hands_out_the_next_attempt_once(self, store: Store) -> None:
+        job = submit(store, make_job())
+        claimed = store.claim(job.id, "w1", LEASE_S)
+        assert claimed is not None
+        assert (claimed.state, claimed.attempt, claimed.worker) == (JobState.RUNNING, 1, "w1")
+        assert claimed.started_ms is not None
+        assert store.claim(job.id, "w2", LEASE_S) is None
+        assert store.claim("0" * 32, "w2", LEASE_S) is None
+
+    def test_only_one_of_many_claims_wins(self, store: Store) -> None:
+        job = submit(store, make_job())
+        with ThreadPoolExecutor(8) as threads:
+            claims = list(threads.map(lambda i: store.claim(job.id, f"w{i}", LEASE_S), range(32)))
+        assert sum(claim is not None for claim in claims) == 1
+
+    @pytest.mark.parametrize(
+        ("outcome", "state"), [(SUCCESS, JobState.SUCCEEDED), (FAILURE, JobState.FAILED)]
+    )
+    def test_an_attempt_ends_its_job_once(self, store: Store, outcome: Outcome, state: JobState) -> None:
+        job = run(store, submit(store, make_job()), outcome)
+        assert (job.state, job.timings, job.failure) == (state, outcome.timings, outcome.failure)
+        assert job.finished_ms is not None
+        for late in (SUCCESS, FAILURE):
+            assert not store.finish(job.id, job.attempt, late)
+        assert not store.release(job.id, job.attempt)
+        assert store.claim(job.id, "w", LEASE_S) is None
+        assert store.cancel("default", job.id) == job
+        assert store.get("default", job.id) == job
+
+    def test_an_attempt_that_was_overtaken_can_not_end_the_job(self, store: Store) -> None:
+        job = submit(store, make_job())
+        slow = store.claim(job.id, "slow", LAPSED_S)
+        assert slow is not None
+        time.sleep(0.01)
+        assert store.reap(5, MANY) == [(job.id, Priority.INTERACTIVE)]
+        fast = store.claim(job.id, "fast", LEASE_S)
+        assert fast is not None
+        assert fast.attempt == slow.attempt + 1
+        assert store.renew([(job.id, slow.attempt)], LEASE_S) == {job.id}
+        assert not store.finish(job.id, slow.attempt, SUCCESS)
+        assert not store.release(job.id, slow.attempt)
+        assert store.finish(job.id, fast.attempt, FAILURE)
+        assert store.get("default", job.id).state is JobState.FAILED
+
+    def test_a_renewed_lease_does_not_lapse(self, store: Store) -> None:
+        job = submit(store, make_job())
+        claimed = store.claim(job.id, "w", LAPSED_S)
+        assert claimed is not None
+        assert store.renew([(job.id, claimed.attempt)], LEASE_S) == set()
+        assert store.renew([], LEASE_S) == set()
+        time.sleep(0.01)
+        assert store.reap(5, MANY) == []
+        assert store.get("default", job.id).state is JobState.RUNNING
+
+    def test_a_released_job_waits_again_and_that_is_no_loss(self, store: Store) -> None:
+        job = submit(store, make_job())
+        for attempt in range(1, 5):
+            claimed = store.claim(job.id, "w", LEASE_S)
+            assert claimed is not None
+            assert claimed.attempt == attempt
+            assert store.release(job.id, attempt)
+            assert store.place(job.id) == 1
+        assert store.reap(1, MANY) == []
+
+    def test_a_job_that_loses_its_workers_is_failed(self, store: Store) -> None:
+        job = submit(store, make_job())
+        for _ in range(2):
+            assert store.claim(job.id, "w", LAPSED_S) is not None
+            time.sleep(0.01)
+            assert store.reap(3, MANY) == [(job.id, Priority.INTERACTIVE)]
+        assert store.claim(job.id, "w", LAPSED_S) is not None
+        time.sleep(0.01)
+        assert store.reap(3, MANY) == []
+        failed = store.get("default", job.id)
+        assert failed.state is JobState.FAILED
+        assert failed.failure is not None
+        assert failed.failure.code == "worker_lost"
+
+    def test_a_cancelled_job_is_lost_to_its_attempt(self, store: Store) -> None:
+        job = submit(store, make_job())
+        claimed = store.claim(job.id, "w", LEASE_S)
+        assert claimed is not None
+        assert store.cancel("default", job.id).state is JobState.CANCELLED
+        assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
+        assert not store.finish(job.id, claimed.attempt, SUCCESS)
+        assert store.get("default", job.id).state is JobState.CANCELLED
+
+    def test_a_deleted_job_is_gone_for_its_attempt(self, store: Store) -> None:
+        job = submit(store, make_job())
+        claimed = store.claim(job.id, "w", LEASE_S)
+        assert claimed is not None
+        store.delete("default", job.id)
+        assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
+        assert not store.finish(job.id, claimed.attempt, SUCCESS)
+        assert store.find(job.id) is None
+        assert store.reap(3, MANY) == []
+
+    # -- the queue
+
+    def test_interactive_jobs_come_before_bulk_ones(self, store: Store) -> None:
+        bulk = submit(store, make_job(priority=Priority.BULK))
+        time.sleep(0.002)
+        first = submit(store, make_job())
+        time.sleep(0.002)
+        second = submit(store, make_job())
+        assert [store.place(job.id) for job in (first, second, bulk)] == [1, 2, 3]
+        store.claim(first.id, "w", LEASE_S)
+        assert [store.place(job.id) for job in (first, second, bulk)] == [None, 1, 2]
+        assert store.queue_depth() == 2
+
+    def test_a_job_without_a_message_is_published_again_but_not_at_once(self, store: Store) -> None:
+        job = submit(store, make_job(priority=Priority.BULK))
+        assert store.unpublished(60, MANY) == []
+        time.sleep(0.01)
+        assert store.unpublished(0.005, MANY) == [(job.id, Priority.BULK)]
+        assert store.unpublished(60, MANY) == []
+        store.claim(job.id, "w", LEASE_S)
+        time.sleep(0.01)
+        assert store.unpublished(0.005, MANY) == []
+
+    # -- listing
+
+    def test_pages_hold_every_job_once_newest_first(self, store: Store) -> None:
+        jobs = [submit(store, make_job(model=f"m{i % 2}")) for i in range(7)]
+        newest_first = sorted((job.id for job in jobs), reverse=True)
+        found: list[str] = []
+        token = None
+        for expected in (3, 3, 1):
+            page = store.page("default", state=None, model=None, size=3, token=token)
+            assert len(page.jobs) == expected
+            found += [job.id for job in page.jobs]
+            token = page.next_token
+        assert token is None
+        assert found == newest_first
+
+    def test_pages_are_filtered(self, store: Store) -> None:
+        jobs = [submit(store, make_job(model=f"m{i % 2}")) for i in range(6)]
+        run(store, jobs[0])
+        run(store, jobs[1])
+        finished = store.page("default", state=JobState.SUCCEEDED, model=None, size=10, token=None)
+        assert {job.id for job in finished.jobs} == {jobs[0].id, jobs[1].id}
+        both = store.page("default", state=JobState.SUCCEEDED, model="m1", size=10, token=None)
+        assert [job.id for job in both.jobs] == [jobs[1].id]
+        first = store.page("default", state=JobState.QUEUED, model="m0", size=1, token=None)
+        second = store.page("default", state=JobState.QUEUED, model="m0", size=1, token=first.next_token)
+        assert {job.id for job in (*first.jobs, *second.jobs)} == {jobs[2].id, jobs[4].id}
+        assert second.next_token is None
+
+    # -- the end of time
+
+    def test_a_job_that_did_not_end_in_time_expires_and_is_kept_a_while(self, store: Store) -> None:
+        waiting, running = (submit(store, make_job(lives_s=0.05)) for _ in range(2))
+        claimed = store.claim(running.id, "w", LEASE_S)
+        assert claimed is not None
+        time.sleep(0.06)
+        assert store.claim(waiting.id, "w", LEASE_S) is None
+        assert store.expire(0.05, MANY) == []
+        assert {store.get("default", job.id).state for job in (waiting, running)} == {JobState.EXPIRED}
+        assert not store.finish(running.id, claimed.attempt, SUCCESS)
+        assert store.expire(0.05, MANY) == []
+        time.sleep(0.06)
+        gone = dict(store.expire(0.05, MANY))
+        assert gone == {waiting.id: waiting.image.key, running.id: running.image.key}
+        assert store.find(waiting.id) is None
+
+    def test_an_ended_job_is_forgotten_in_time(self, store: Store) -> None:
+        job = run(store, submit(store, make_job(lives_s=0.05)))
+        time.sleep(0.06)
+        assert store.expire(60, MANY) == [(job.id, job.image.key)]
+        assert store.expire(60, MANY) == []
+
+    # -- events
+
+    def test_each_move_that_was_asked_for_is_an_event_with_its_own_id(self, store: Store) -> None:
+        webhook = Webhook(url="https://example.com", secret=SECRET, events=tuple(EventType))
+        job = run(store, submit(store, make_job(webhook=webhook)))
+        events = store.due_events(MANY, 60)
+        assert [event.type for event in events] == [EventType.STARTED, EventType.SUCCEEDED]
+        assert len({event.id for event in events}) == 2
+        assert [event.version for event in events] == [2, job.version]
+        assert {event.job_id for event in events} == {job.id}
+        assert store.due_events(MANY, 60) == []
+
+    def test_moves_that_nobody_asked_for_are_no_events(self, store: Store) -> None:
+        run(store, submit(store, make_job()))
+        webhook = Webhook(url="https://example.com", secret=SECRET, events=(EventType.FAILED,))
+        run(store, submit(store, make_job(webhook=webhook)))
+        assert store.due_events(MANY, 60) == []
+
+    def test_an_event_comes_back_until_it_is_settled(self, store: Store) -> None:
+        webhook = Webhook(url="https://example.com", secret=SECRET)
+        run(store, submit(store, make_job(webhook=webhook)))
+        [event] = store.due_events(MANY, 0.005)
+        time.sleep(0.01)
+        assert store.due_events(MANY, 60) == [event]
+        store.settle_event(event.id, 0)
+        [again] = store.due_events(MANY, 60)
+        assert (again.id, again.tries) == (event.id, 1)
+        store.settle_event(event.id, None)
+        store.settle_event(event.id, 0)
+        assert store.due_events(MANY, 60) == []
+
+    def test_a_buried_event_is_not_due(self, store: Store) -> None:
+        webhook = Webhook(url="https://example.com", secret=SECRET)
+        run(store, submit(store, make_job(webhook=webhook)))
+        [event] = store.due_events(MANY, 0)
+        store.bury_event(event.id)
+        assert store.due_events(MANY, 0) == []
+
+    # -- waiting and leading
+
+    def test_a_waiter_wakes_when_the_job_moves(self, store: Store) -> None:
+        job = submit(store, make_job())
+        seen: list[Job] = []
+        waiter = threading.Thread(target=lambda: seen.append(store.wait("default", job.id, job.version, 30)))
+        waiter.start()
+        time.sleep(0.05)
+        claimed = store.claim(job.id, "w", LEASE_S)
+        waiter.join(10)
+        assert seen == [claimed]
+
+    def test_a_wait_ends_without_news(self, store: Store) -> None:
+        job = submit(store, make_job())
+        assert store.wait("default", job.id, job.version, 0.05) == job
+        assert store.wait("default", job.id, 0, 30) == job
+
+    def test_one_leads_until_its_time_is_over(self, store: Store) -> None:
+        assert store.lead("sweep", "a", 0.05)
+        assert store.lead("sweep", "a", 0.05)
+        assert not store.lead("sweep", "b", 60)
+        assert store.lead("other", "b", 60)
+        time.sleep(0.06)
+        assert store.lead("sweep", "b", 60)

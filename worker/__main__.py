@@ -1,0 +1,43 @@
+"""``python -m worker``: a worker, set up by the environment."""
+
+import os
+import sys
+
+from celery import signals
+
+from maskline.adapters.celery_queue import queue_name
+from maskline.log import configure_logging
+from maskline.requests import Priority
+from maskline.settings import Settings, SettingsError
+from worker.runtime import Runtime
+from worker.tasks import register_tasks
+
+
+def main() -> None:
+    """Run until a signal ends it: SIGTERM lets it finish what it holds."""
+    try:
+        settings = Settings.from_env(os.environ)
+        configure_logging(settings.log_level, settings.log_format)
+        # A receiver keeps Celery from setting up logging of its own.
+        signals.setup_logging.connect(lambda **_: None, weak=False)
+        runtime = Runtime(settings)
+    except SettingsError as error:
+        sys.exit(f"maskline worker: {error}")
+    register_tasks(runtime.celery, runtime)
+    queues = ",".join(queue_name(priority) for priority in Priority)  # in the order in which they are served
+    runtime.celery.worker_main(
+        [
+            "worker",
+            "--pool=threads",
+            f"--concurrency={settings.worker_threads}",
+            f"--queues={queues}",
+            f"--hostname={runtime.name}",
+            "--without-gossip",
+            "--without-mingle",
+            f"--loglevel={settings.log_level}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""One thread for each loaded model: it loads the model, and runs the images that wait for it together."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from worker.family import Segmentation, SegmentationInput, Segmenter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Modelled:
+    """What the model made of an image, and how long that took."""
+
+    segmentation: Segmentation
+    waited_s: float
+    """From the submission until the model took the image."""
+    ran_s: float
+    """Of the run that the image was in, its share: the run's time over the images in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Waiting:
+    image: SegmentationInput
+    result: Future[Modelled]
+    since: float = field(default_factory=time.perf_counter)
+
+
+class Batcher:
+    """Owns a model. Images may come from any thread; the model is called from one."""
+
+    def __init__(
+        self, name: str, load: Callable[[], Segmenter], *, max_batch_size: int, batch_wait_s: float
+    ) -> None:
+        """``load`` runs in the batcher's thread, before the first image; ``batch_wait_s``: how long an image
+        may wait for company."""
+        self._load = load
+        self._max_batch_size = max_batch_size
+        self._batch_wait_s = batch_wait_s
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no image waits or runs."""
+        return self._pending == 0
+
+    def submit(self, image: SegmentationInput) -> Future[Modelled]:
+        """The result, to come. It raises what the model raised on this image, or what loading it raised."""
+        waiting = _Waiting(image=image, result=Future())
+        with self._lock:
+            self._pending += 1
+        self._queue.put(waiting)
+        return waiting.result
+
+    def close(self) -> None:
+        """Let the model go, after what waits."""
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        segmenter: Segmenter | None = None
+        while batch := self._next_batch():
+            try:
+                segmenter = segmenter or self._load()
+            except Exception as error:
+                for waiting in batch:
+                    self._settle(waiting, error)
+                continue
+            self._segment(segmenter, batch)
+
+    def _next_batch(self) -> list[_Waiting]:
+        first = self._queue.get()
+        if first is None:
+            return []
+        batch = [first]
+        deadline = first.since + self._batch_wait_s
+        while len(batch) < self._max_batch_size:
+            try:
+                left = deadline - time.perf_counter()
+                waiting = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if waiting is None:
+                self._queue.put(None)
+                break
+            batch.append(waiting)
+        return batch
+
+    def _segment(self, segmenter: Segmenter, batch: Sequence[_Waiting]) -> None:
+        began = time.perf_counter()
+        try:
+            segmentations = segmenter.segment([waiting.image for waiting in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                self._settle(batch[0], error)
+                return
+            for waiting in batch:  # one of them is at fault; the others must not pay for it
+                self._segment(segmenter, [waiting])
+            return
+        ran_s = (time.perf_counter() - began) / len(batch)
+        for waiting, segmentation in zip(batch, segmentations, strict=True):
+            modelled = Modelled(segmentation=segmentation, waited_s=began - waiting.since, ran_s=ran_s)
+            self._settle(waiting, modelled)
+
+    def _settle(self, waiting: _Waiting, outcome: Modelled | Exception) -> None:
+        with self._lock:
+            self._pending -= 1
+        if isinstance(outcome, Exception):
+            waiting.result.set_exception(outcome)
+        else:
+            waiting.result.set_result(outcome)

@@ -1,0 +1,105 @@
+"""What a model family must offer, and the arrays that it exchanges with the rest of the worker."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from maskline.catalog import ModelSpec
+from maskline.requests import Prompt, Subtask
+from maskline.results import AnnotationSpec, ModelCard
+from maskline.wire import WireModel
+
+Image = NDArray[np.uint8]  #: (H, W, 3), RGB, 0..255, upright
+Mask = NDArray[np.bool_]  #: (H, W)
+CategoryMap = NDArray[np.uint8] | NDArray[np.uint16]  #: (H, W), annotation spec ids, 0 is background
+ConfidenceMap = NDArray[np.uint8]  #: (H, W), 0 no confidence .. 255 complete confidence
+
+
+class CommonParameters(WireModel):
+    """The parameters that every family takes; a family's own model extends this one."""
+
+    confidence_threshold: float = Field(default=0.5, ge=0, le=1)
+    """A pixel whose best category is less probable than this is background."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentationInput:
+    """One image with what is asked of it."""
+
+    image: Image
+    """uint8 (H, W, 3), RGB."""
+    image_sha256: str
+    """Of the bytes that the image was decoded from; a key for caches."""
+    prompts: tuple[Prompt, ...]
+    """In pixels of ``image``, and inside it."""
+    subtask: Subtask
+    """One of the card's."""
+    parameters: CommonParameters
+    """An instance of the family's own parameters model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentMask:
+    """One segment as the model found it."""
+
+    label: str
+    category_id: int
+    score: float
+    """0..1"""
+    mask: Mask
+    """bool (H, W), the size of the image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segmentation:
+    """What a model found in one image."""
+
+    category_map: CategoryMap
+    """uint8 (or uint16 when an id is above 255) (H, W): annotation spec ids, 0 is background."""
+    confidence_map: ConfidenceMap
+    """uint8 (H, W): 255 times the probability that ``category_map`` is right at the pixel."""
+    segments: tuple[SegmentMask, ...]
+    """The instances or regions behind the map."""
+    annotation_specs: tuple[AnnotationSpec, ...]
+    """Background first, then every category of the map, ascending ids."""
+
+
+class Segmenter(Protocol):
+    """A loaded model. One thread owns it and calls it."""
+
+    def segment(self, inputs: Sequence[SegmentationInput]) -> Sequence[Segmentation]:
+        """The segmentation of each input, in the same order.
+
+        The result for an input must not depend on its neighbours in ``inputs``.
+
+        Raises:
+            ServiceError: with a message that is safe to show.
+            Exception: anything else becomes ``PredictionFailed``.
+        """
+        ...
+
+
+class ModelFamily(Protocol):
+    """The contents of a module ``worker/families/<family>.py``.
+
+    The folder is the registry: a family's name is its file's name.
+    """
+
+    Parameters: type[CommonParameters]
+    """The family's parameters; its JSON schema goes into the card."""
+
+    def describe(self, spec: ModelSpec) -> ModelCard:
+        """The card of a model of this family; must not load weights."""
+        ...
+
+    def load(self, spec: ModelSpec) -> Segmenter:
+        """The model, ready to run.
+
+        Raises:
+            WeightsUnusable: the weights are missing, altered or of another kind.
+        """
+        ...

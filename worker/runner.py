@@ -1,0 +1,210 @@
+"""One job, from its claim to its end. Needs neither a GPU nor Celery."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from maskline.image_header import ImageLimits
+
+from maskline.artifacts import Artifact, result_key
+from maskline.errors import (
+    ArtifactNotFound,
+    DependencyError,
+    InvalidRequest,
+    PredictionFailed,
+    ServiceError,
+)
+from maskline.jobs import Failure, ImageRef, Job, Outcome, Timings
+from maskline.ports import ArtifactStore, LeaseStore
+from maskline.requests import Output, Subtask, outside
+from maskline.results import MAX_PALETTE_ID, ResultDocument
+from worker.batcher import Modelled
+from worker.decoding import decode
+from worker.family import CommonParameters, Image, Segmentation, SegmentationInput
+from worker.leases import Lease, LeaseKeeper, LeaseLost
+from worker.masks import render_category_mask, render_confidence_mask, to_segments
+from worker.overlay import render_overlay
+
+logger = structlog.stdlib.get_logger(__name__)
+
+Fetch = Callable[[ImageRef], bytes]
+
+
+class Models(Protocol):
+    """Where images are run."""
+
+    def submit(self, model: str, image: SegmentationInput) -> Future[Modelled]:
+        """The model's result for the image, to come."""
+        ...
+
+    def parameters(self, model: str, values: dict[str, object]) -> CommonParameters:
+        """The parameters of a request, as the model's family reads them."""
+        ...
+
+
+@dataclass(kw_only=True, slots=True)
+class _Stopwatch:
+    spent_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.spent_ms[name] = round((time.perf_counter() - began) * 1000, 3)
+
+
+class Runner:
+    """Runs jobs, each in the thread that calls."""
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        leases: LeaseStore,
+        keeper: LeaseKeeper,
+        artifacts: ArtifactStore,
+        fetch: Fetch,
+        models: Models,
+        limits: ImageLimits,
+        lease_s: float,
+    ) -> None:
+        """``worker``: this worker's name; ``fetch``: gives an image's bytes."""
+        self._worker = worker
+        self._leases = leases
+        self._keeper = keeper
+        self._artifacts = artifacts
+        self._fetch = fetch
+        self._models = models
+        self._limits = limits
+        self._lease_s = lease_s
+
+    def run(self, job_id: str) -> None:
+        """Run the job if it waits; if it does not, there is nothing to do.
+
+        Raises:
+            JobStoreUnavailable: the record can't be reached; the lease will lapse and the job come back.
+        """
+        job = self._leases.claim(job_id, self._worker, self._lease_s)
+        if job is None:
+            return
+        with structlog.contextvars.bound_contextvars(**job.log_context()), self._keeper.holding(job) as lease:
+            logger.info("job started", model=job.request.model)
+            try:
+                outcome = self._outcome(job, lease)
+            except LeaseLost:
+                logger.info("job lost")
+                self._discard(job)
+                return
+            except DependencyError as error:
+                logger.warning("job given back", code=error.code)
+                self._leases.release(job.id, job.attempt)
+                return
+            if self._leases.finish(job.id, job.attempt, outcome):
+                logger.info("job ended", state=outcome.state, code=outcome.failure and outcome.failure.code)
+            else:
+                logger.info("job lost")
+                self._discard(job)
+
+    def _outcome(self, job: Job, lease: Lease) -> Outcome:
+        try:
+            return Outcome(timings=self._attempt(job, lease))
+        except (LeaseLost, DependencyError):
+            raise
+        except ServiceError as error:
+            return Outcome(failure=Failure(code=error.code, message=error.message))
+        except Exception:
+            logger.exception("prediction failed")
+            message = "the model failed on this image; the operator's log has the reason"
+            return Outcome(failure=Failure(code=PredictionFailed.code, message=message))
+
+    def _attempt(self, job: Job, lease: Lease) -> Timings:
+        watch = _Stopwatch()
+        with watch.stage("fetch"):
+            data = self._fetch(job.image)
+        lease.check()
+        with watch.stage("decode"):
+            image = decode(data, self._limits, auto_orient=job.request.auto_orient)
+            self._check_prompts(job, image)
+        lease.check()
+        modelled = self._models.submit(job.request.model or "", self._input(job, data, image)).result()
+        lease.check()
+        with watch.stage("render"):
+            files = render(modelled.segmentation, image, job.request.outputs)
+        lease.check()
+        with watch.stage("store"):
+            for artifact, body in files.items():
+                self._artifacts.put(result_key(job.id, job.attempt, artifact), body, artifact.media_type)
+        return Timings(
+            queue=(job.started_ms or job.queued_ms) - job.queued_ms,
+            batch=round(modelled.waited_s * 1000, 3),
+            model=round(modelled.ran_s * 1000, 3),
+            **watch.spent_ms,
+        )
+
+    def _input(self, job: Job, data: bytes, image: Image) -> SegmentationInput:
+        request = job.request
+        return SegmentationInput(
+            image=image,
+            image_sha256=job.image.sha256 or hashlib.sha256(data).hexdigest(),
+            prompts=request.prompts,
+            subtask=request.subtask or Subtask.SEMANTIC,
+            parameters=self._models.parameters(request.model or "", dict(request.parameters)),
+        )
+
+    def _check_prompts(self, job: Job, image: Image) -> None:
+        height, width = image.shape[:2]
+        faults = outside(job.request.prompts, width, height)
+        if faults:
+            raise InvalidRequest(faults)
+
+    def _discard(self, job: Job) -> None:
+        # A file that stays behind when this fails is one that no record names.
+        with suppress(ServiceError):
+            self._artifacts.delete(result_key(job.id, job.attempt, artifact) for artifact in Artifact)
+
+
+def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]) -> dict[Artifact, bytes]:
+    """The files of an attempt; the result document is the last, for it says that the others are there."""
+    height, width = segmentation.category_map.shape
+    files: dict[Artifact, bytes] = {}
+    if Output.CATEGORY_MASK in outputs:
+        files[Artifact.CATEGORY_MASK] = render_category_mask(segmentation)
+    if Output.CONFIDENCE_MASK in outputs:
+        files[Artifact.CONFIDENCE_MASK] = render_confidence_mask(segmentation)
+    if Output.SEGMENTS in outputs:
+        files[Artifact.SEGMENTS] = to_segments(segmentation).to_json().encode()
+    if Output.OVERLAY in outputs:
+        files[Artifact.OVERLAY] = render_overlay(
+            image, segmentation.category_map, segmentation.annotation_specs
+        )
+    document = ResultDocument(
+        width=width,
+        height=height,
+        bit_depth=8 if segmentation.annotation_specs[-1].id <= MAX_PALETTE_ID else 16,
+        annotation_specs=segmentation.annotation_specs,
+        segment_count=len(segmentation.segments),
+        outputs=outputs,
+    )
+    files[Artifact.PREDICTION] = document.to_json().encode()
+    return files
+
+
+def fetcher(artifacts: ArtifactStore, get_url: Callable[[str, int], bytes], max_bytes: int) -> Fetch:
+    """What gives an image's bytes, wherever it is."""
+
+    def fetch(image: ImageRef) -> bytes:
+        if image.key is not None:
+            return artifacts.get(image.key)
+        if image.uri is not None:
+            bucket, _, key = image.uri.removeprefix("s3://").partition("/")
+            return artifacts.get(key, bucket=bucket, max_bytes=max_bytes)
+        if image.url is not None:
+            return get_url(image.url, max_bytes)
+        raise ArtifactNotFound("the job names no image")
+
+    return fetch

@@ -1,0 +1,151 @@
+"""A worker's parts, wired in one place."""
+
+import os
+import secrets
+import socket
+import threading
+
+import structlog
+from celery import Celery
+from maskline.image_header import ImageLimits
+
+from maskline.adapters.celery_queue import CeleryTaskQueue, make_celery
+from maskline.adapters.redis_connection import RedisConnection
+from maskline.adapters.redis_jobs import RedisJobStore
+from maskline.adapters.redis_models import RedisModelDirectory
+from maskline.adapters.s3_artifacts import S3ArtifactStore
+from maskline.catalog import load_catalog
+from maskline.errors import ServiceError
+from maskline.settings import Settings
+from worker.leases import LeaseKeeper
+from worker.outgoing import OutgoingClient
+from worker.overlays import paint_overlay
+from worker.periodic import Periodic
+from worker.registry import Registry
+from worker.residency import Residency
+from worker.runner import Runner, fetcher
+from worker.sweeper import Sweeper
+from worker.webhooks import WebhookDelivery
+
+logger = structlog.stdlib.get_logger(__name__)
+
+_PULSE_S = 5.0
+_PULSES_PER_LIFE = 3
+_OUTBOX_S = 0.5
+_OVERLAY_LOCK_S = 60.0
+WEDGED_EXIT = 70  # EX_SOFTWARE
+
+
+class Runtime:
+    """Everything that a worker process holds."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Connects on first use.
+
+        Raises:
+            SettingsError: the catalog and the settings do not fit each other.
+        """
+        self.settings = settings
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.celery: Celery = make_celery(settings.redis_url, settings.redis_prefix, settings.job_deadline)
+        self._limits = ImageLimits(
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+            max_side=settings.max_image_side,
+        )
+        connection = RedisConnection(settings.redis_url, settings.redis_prefix)
+        outgoing = OutgoingClient(settings.outgoing_allow)
+        queue = CeleryTaskQueue(self.celery)
+        self._jobs = RedisJobStore(connection, idempotency_expiry_s=settings.idempotency_expiry)
+        self._artifacts = S3ArtifactStore.from_settings(settings)
+        self._directory = RedisModelDirectory(connection)
+        self._registry = Registry(load_catalog(settings.catalog_file), settings.worker_models)
+        self._models = Residency(
+            self._registry, max_loaded=settings.max_loaded_models, batch_wait_s=settings.batch_wait
+        )
+        self._keeper = LeaseKeeper(
+            self._jobs,
+            lease_s=settings.lease,
+            deadline_s=settings.job_deadline,
+            on_wedged=lambda: self.abandon(WEDGED_EXIT),
+        )
+        self._fetch = fetcher(self._artifacts, outgoing.get_image, settings.max_image_bytes)
+        self.runner = Runner(
+            worker=self.name,
+            leases=self._jobs,
+            keeper=self._keeper,
+            artifacts=self._artifacts,
+            fetch=self._fetch,
+            models=self._models,
+            limits=self._limits,
+            lease_s=settings.lease,
+        )
+        sweeper = Sweeper(
+            holder=self.name,
+            store=self._jobs,
+            artifacts=self._artifacts,
+            queue=queue,
+            interval_s=settings.sweep_interval,
+            republish_after_s=settings.republish_after,
+            max_attempts=settings.max_attempts,
+        )
+        webhooks = WebhookDelivery(
+            store=self._jobs,
+            find_job=self._jobs.find,
+            client=outgoing,
+            secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
+            public_url=settings.public_url,
+        )
+        cards = self._registry.cards()
+        self._beside = (
+            Periodic(
+                "pulse",
+                _PULSE_S,
+                lambda: self._directory.publish(self.name, cards, _PULSE_S * _PULSES_PER_LIFE),
+            ),
+            Periodic("sweeper", settings.sweep_interval, sweeper.sweep),
+            Periodic("webhooks", _OUTBOX_S, webhooks.deliver_due),
+        )
+
+    def start(self) -> None:
+        """Begin everything but the jobs themselves."""
+        self._artifacts.ensure_bucket()
+        self._keeper.start()
+        for periodic in self._beside:
+            periodic.start()
+        logger.info("worker started", worker=self.name, models=sorted(self._registry.specs))
+
+    def stop(self) -> None:
+        """End, after the jobs have ended."""
+        self._directory.withdraw(self.name)
+        for periodic in self._beside:
+            periodic.stop()
+        self._keeper.stop()
+        self._models.close()
+        logger.info("worker stopped", worker=self.name)
+
+    def stop_within_grace(self) -> None:
+        """Let the jobs in hand finish, but no longer than the settings allow."""
+        timer = threading.Timer(self.settings.shutdown_grace, self.abandon, args=(0,))
+        timer.daemon = True
+        timer.start()
+
+    def abandon(self, exit_status: int) -> None:
+        """Give the jobs in hand back, and end the process at once: threads can't be stopped."""
+        logger.warning("worker abandons its jobs", worker=self.name, jobs=len(self._keeper.held()))
+        try:
+            self._keeper.release_all()
+        finally:
+            os._exit(exit_status)
+
+    def paint_overlay(self, job_id: str) -> None:
+        """Paint the overlay of a job, unless another worker does."""
+        if not self._jobs.lead(f"overlay:{job_id}", self.name, _OVERLAY_LOCK_S):
+            return
+        job = self._jobs.find(job_id)
+        if job is None:
+            return
+        try:
+            paint_overlay(job, self._artifacts, self._fetch, self._limits)
+        except ServiceError as error:
+            logger.warning("overlay not painted", job=job_id, code=error.code)
