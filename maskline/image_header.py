@@ -1,0 +1,171 @@
+"""What the first bytes of an image say: format, size, orientation. No pixel is decoded, and NumPy is not needed.
+
+Both sides read it: the API before it accepts a job, the worker before it decodes.
+"""
+
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import pi_heif
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from maskline.errors import ImageTooLarge, ImageUnreadable, UnsupportedImageType
+
+# The limits below are Maskline's own, and stricter; Pillow's would only warn.
+Image.MAX_IMAGE_PIXELS = None
+pi_heif.register_heif_opener()
+# Pillow warns of damaged metadata, which does not concern the pixels.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+_UPRIGHT = 1
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
+
+# Pillow's name of a format -> media type and extension
+_FORMATS = {
+    "JPEG": ("image/jpeg", "jpg"),
+    "PNG": ("image/png", "png"),
+    "WEBP": ("image/webp", "webp"),
+    "TIFF": ("image/tiff", "tif"),
+    "BMP": ("image/bmp", "bmp"),
+    "GIF": ("image/gif", "gif"),
+    "AVIF": ("image/avif", "avif"),
+    "HEIF": ("image/heic", "heic"),
+    "MPO": ("image/jpeg", "jpg"),  # a JPEG with more pictures behind the first, as many phones write it
+}
+TAKEN = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
+
+# First bytes of what people send by mistake, and Pillow does not name or should not be asked about.
+_FOREIGN = (
+    (b"%PDF", "a PDF document"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML document"),
+    (b"<!DOCTYPE", "a web page"),
+    (b"<html", "a web page"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\x00\x00\x01\x00", "an icon"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+)
+
+# Everything that Pillow and its plug-ins were seen to raise on damaged files.
+DAMAGE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    RuntimeError,
+    AttributeError,
+    ZeroDivisionError,
+    AssertionError,
+    struct.error,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageLimits:
+    """The largest image that is taken."""
+
+    max_bytes: int
+    max_pixels: int
+    max_side: int
+    """Pixels of the longer side."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageHeader:
+    """What an image says of itself."""
+
+    media_type: str
+    extension: str
+    """Without the dot."""
+    width: int
+    """Of the stored picture, in pixels."""
+    height: int
+    orientation: int
+    """EXIF orientation, 1 to 8; 1 where the image is to be taken as it is stored."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return (self.height, self.width) if self.orientation in _SIDEWAYS else (self.width, self.height)
+
+
+def read_header(file: BinaryIO, limits: ImageLimits, *, auto_orient: bool = True) -> ImageHeader:
+    """The header of an image; ``file`` is read from its beginning and left anywhere.
+
+    Raises:
+        ImageUnreadable: these are not the bytes of an image, or its header is damaged.
+        UnsupportedImageType: it is something that Maskline does not take.
+        ImageTooLarge: it is over one of the limits.
+    """
+    image = open_image(file, limits)
+    media_type, extension = _FORMATS[image.format or ""]
+    return ImageHeader(
+        media_type=media_type,
+        extension=extension,
+        width=image.width,
+        height=image.height,
+        orientation=orientation_of(image) if auto_orient else _UPRIGHT,
+    )
+
+
+def open_image(file: BinaryIO, limits: ImageLimits) -> Image.Image:
+    """The image, opened and checked against the limits, with no pixel decoded.
+
+    Raises:
+        ImageUnreadable: these are not the bytes of an image, or its header is damaged.
+        UnsupportedImageType: it is something that Maskline does not take.
+        ImageTooLarge: it is over one of the limits.
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    if size == 0:
+        raise ImageUnreadable(f"the image is empty; send the bytes of a file ({TAKEN})")
+    if size > limits.max_bytes:
+        raise ImageTooLarge(f"the image is {size} bytes; at most {limits.max_bytes} are taken")
+    start = file.read(16)
+    file.seek(0)
+    for magic, name in _FOREIGN:
+        if start.startswith(magic):
+            raise UnsupportedImageType(f"this is {name}; {TAKEN} are taken")
+    try:
+        image = Image.open(file, formats=tuple(_FORMATS))
+    except DAMAGE as error:
+        raise ImageUnreadable(f"the bytes are no image that can be read; {TAKEN} are taken") from error
+    _check_size(image, limits)
+    return image
+
+
+def orientation_of(image: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where there is none, or a damaged one."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+    except DAMAGE:
+        return _UPRIGHT
+    return orientation if orientation in range(1, 9) else _UPRIGHT
+
+
+def _check_size(image: Image.Image, limits: ImageLimits) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageUnreadable("the image has no pixels")
+    if max(width, height) > limits.max_side:
+        raise ImageTooLarge(
+            f"the image is {width} x {height} pixels; no side may be longer than {limits.max_side}"
+        )
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(
+            f"the image has {width} x {height} = {width * height} pixels; at most {limits.max_pixels} are taken"
+        )

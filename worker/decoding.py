@@ -1,0 +1,67 @@
+"""From the bytes of an image to its pixels."""
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from maskline.errors import ImageUnreadable
+from maskline.image_header import DAMAGE, ImageLimits, open_image, orientation_of
+from worker.family import Image
+
+_SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+_UINT16_MAX = 65535
+_TO_UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+
+
+def decode(data: bytes, limits: ImageLimits, *, auto_orient: bool = True) -> Image:
+    """The first picture of an image file, upright unless ``auto_orient`` is off.
+
+    Gray, palette, CMYK and other pictures become RGB. Transparency is dropped, as ``transformers`` and
+    Roboflow's server do: the colours under it count. 16-bit pictures are scaled, not clipped, to 8 bits.
+
+    Returns:
+        uint8 (H, W, 3), RGB, C-contiguous.
+
+    Raises:
+        ImageUnreadable: not an image, or damaged, or cut off.
+        UnsupportedImageType: of a type that is not taken.
+        ImageTooLarge: over one of the limits.
+    """
+    image = open_image(BytesIO(data), limits)
+    orientation = orientation_of(image) if auto_orient else 1
+    try:
+        image.load()
+        picture = _to_rgb(image)
+        if orientation != 1:
+            picture = picture.transpose(_TO_UPRIGHT[orientation])
+    except MemoryError as error:
+        raise ImageUnreadable("the image needs more memory than there is") from error
+    except DAMAGE as error:
+        raise ImageUnreadable(f"the image is damaged or cut off: {error}") from error
+    return np.asarray(picture)
+
+
+def _to_rgb(image: PillowImage.Image) -> PillowImage.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode in _SIXTEEN_BIT or image.mode == "I":
+        return PillowImage.fromarray(_scaled(np.asarray(image))).convert("RGB")
+    if image.mode == "F":
+        raise ImageUnreadable("floating-point pixels have no scale; save the image with 8 or 16 bits")
+    return image.convert("RGB")
+
+
+def _scaled(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """uint8 of any 16-bit integers: 0..65535 onto 0..255, to the nearest."""
+    clipped = np.clip(values, 0, _UINT16_MAX).astype(np.uint32)
+    return ((clipped * 255 + _UINT16_MAX // 2) // _UINT16_MAX).astype(np.uint8)

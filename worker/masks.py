@@ -1,0 +1,150 @@
+"""Masks as pure functions: from probabilities to maps, from maps to files, from segments to run lengths.
+
+A category map holds, for each pixel, the id of its most likely category, or 0 where none reaches the confidence
+threshold. A confidence map holds the probability that the category map is right: for a foreground pixel that
+category's probability, for background one minus the largest foreground probability.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco
+
+from maskline.results import (
+    BACKGROUND_ID,
+    MAX_PALETTE_ID,
+    AnnotationSpec,
+    RunLengthMask,
+    Segment,
+    SegmentList,
+)
+from worker.colors import rgb
+from worker.family import CategoryMap, ConfidenceMap, Mask, Segmentation
+from worker.png import Rgb, encode_grayscale_png, encode_palette_png
+
+Probabilities = NDArray[np.float32]
+Polygon = list[tuple[int, int]]
+
+
+class Composer:
+    """Builds both maps from one plane of probabilities after another, keeping only the best so far."""
+
+    def __init__(self, height: int, width: int, max_id: int) -> None:
+        """``max_id``: the largest annotation spec id that will come."""
+        dtype = np.uint8 if max_id <= MAX_PALETTE_ID else np.uint16
+        self._best_id = np.zeros((height, width), dtype)
+        self._best = np.zeros((height, width), np.float32)
+
+    def add(self, category_id: int, probabilities: Probabilities, x: int = 0, y: int = 0) -> None:
+        """Count a category's probabilities.
+
+        Args:
+            category_id: 1 or more; where two categories are equally likely the one added first stays.
+            probabilities: float32 (h, w), 0..1, of the part of the image whose top left corner is (x, y).
+            x: pixels from the left.
+            y: pixels from the top.
+        """
+        height, width = probabilities.shape
+        window = np.s_[y : y + height, x : x + width]
+        better = probabilities > self._best[window]
+        np.copyto(self._best[window], probabilities, where=better)
+        self._best_id[window][better] = category_id
+
+    def maps(self, confidence_threshold: float) -> tuple[CategoryMap, ConfidenceMap]:
+        """The category map and the confidence map; to be called once, at the end."""
+        background = self._best < confidence_threshold
+        # A pixel that no category claims at all stays background even under a threshold of 0.
+        np.logical_or(background, self._best_id == BACKGROUND_ID, out=background)
+        self._best_id[background] = BACKGROUND_ID
+        np.subtract(1, self._best, out=self._best, where=background)
+        return self._best_id, to_confidence(self._best)
+
+
+def to_confidence(probabilities: Probabilities) -> ConfidenceMap:
+    """uint8 (H, W): 255 times the probabilities, to the nearest."""
+    return np.rint(probabilities * np.float32(255)).astype(np.uint8)
+
+
+def encode_rle(mask: Mask) -> RunLengthMask:
+    """The mask, bool (H, W), as COCO's compressed run lengths."""
+    encoded = coco.encode(np.asfortranarray(mask.view(np.uint8)))
+    height, width = mask.shape
+    return RunLengthMask(size=(height, width), counts=encoded["counts"].decode("ascii"))
+
+
+def decode_rle(rle: RunLengthMask) -> Mask:
+    """bool (H, W)."""
+    decoded = coco.decode({"size": list(rle.size), "counts": rle.counts.encode("ascii")})
+    return np.ascontiguousarray(decoded).view(np.bool_)
+
+
+def bounding_box(mask: Mask) -> tuple[float, float, float, float]:
+    """``(x, y, width, height)`` in pixels of the smallest box around the mask; all 0 for an empty one."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if columns.size == 0:
+        return 0.0, 0.0, 0.0, 0.0
+    x, y = int(columns[0]), int(rows[0])
+    return float(x), float(y), float(columns[-1] - x + 1), float(rows[-1] - y + 1)
+
+
+def polygons(mask: Mask) -> list[tuple[Polygon, list[Polygon]]]:
+    """The parts of a mask, largest first: each its outer contour, and the contours of the holes in it.
+
+    A contour's points are ``(x, y)`` of the outermost pixels on its line, in order, not repeated at the end.
+    """
+    contours, hierarchy = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if hierarchy is None:
+        return []
+    points = [[(int(x), int(y)) for x, y in contour.reshape(-1, 2)] for contour in contours]
+    parents = hierarchy.reshape(-1, 4)[:, 3]
+    holes: dict[int, list[Polygon]] = {}
+    for i, parent in enumerate(parents):
+        if parent >= 0:
+            holes.setdefault(int(parent), []).append(points[i])
+    outer = [i for i, parent in enumerate(parents) if parent < 0]
+    outer.sort(key=lambda i: cv2.contourArea(contours[i]), reverse=True)
+    return [(points[i], holes.get(i, [])) for i in outer]
+
+
+def to_segments(segmentation: Segmentation) -> SegmentList:
+    """The segments with their boxes, areas and run lengths."""
+    height, width = segmentation.category_map.shape
+    return SegmentList(
+        width=width,
+        height=height,
+        segments=tuple(
+            Segment(
+                id=i,
+                label=segment.label,
+                category_id=segment.category_id,
+                score=min(1.0, max(0.0, round(segment.score, 6))),
+                bbox=bounding_box(segment.mask),
+                area=int(np.count_nonzero(segment.mask)),
+                segmentation=encode_rle(segment.mask),
+            )
+            for i, segment in enumerate(segmentation.segments, 1)
+        ),
+    )
+
+
+def palette_of(annotation_specs: Iterable[AnnotationSpec]) -> Sequence[Rgb]:
+    """The colours by id, up to the largest id; an id without a spec is black."""
+    colors = {spec.id: rgb(spec.color) for spec in annotation_specs}
+    return [colors.get(i, (0, 0, 0)) for i in range(max(colors, default=0) + 1)]
+
+
+def render_category_mask(segmentation: Segmentation) -> bytes:
+    """The category mask: a palette PNG, or 16-bit grayscale where an id is above 255."""
+    category_map = segmentation.category_map
+    if category_map.dtype == np.uint16:
+        return encode_grayscale_png(category_map)
+    return encode_palette_png(
+        category_map.astype(np.uint8, copy=False), palette_of(segmentation.annotation_specs)
+    )
+
+
+def render_confidence_mask(segmentation: Segmentation) -> bytes:
+    """The confidence mask: an 8-bit grayscale PNG."""
+    return encode_grayscale_png(segmentation.confidence_map)
