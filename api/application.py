@@ -20,7 +20,7 @@ logger = structlog.stdlib.get_logger(__name__)
 
 def create_app(services: Services) -> Flask:
     """The API over these services."""
-    app = Flask("maskline", static_folder=None)
+    app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.config["MAX_FORM_MEMORY_SIZE"] = None  # max_content_length, set by each view, bounds it
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_image_bytes * 2

