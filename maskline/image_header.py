@@ -1,4 +1,4 @@
-"""What the first bytes of an image say: format, size, orientation. No pixel is decoded, and NumPy is not needed.
+"""What the first bytes of an image say: format, size, orientation; no pixel is decoded.
 
 Both sides read it: the API before it accepts a job, the worker before it decodes.
 """
@@ -167,5 +167,6 @@ def _check_size(image: Image.Image, limits: ImageLimits) -> None:
         )
     if width * height > limits.max_pixels:
         raise ImageTooLarge(
-            f"the image has {width} x {height} = {width * height} pixels; at most {limits.max_pixels} are taken"
+            f"the image has {width} x {height} = {width * height} pixels; at most "
+            f"{limits.max_pixels} are taken"
         )

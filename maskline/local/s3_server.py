@@ -14,7 +14,7 @@ _TIMEOUT_S = 1.0
 
 
 def s3_process(
-    port: int, folder: Path, buckets: Iterable[str], access_key: str, secret_key: str, log_file: Path
+    port: int, folder: Path, buckets: Iterable[str], *, access_key: str, secret_key: str, log_file: Path
 ) -> Process:
     """An S3 server that keeps its buckets as folders of ``folder``.
 

@@ -67,7 +67,7 @@ class Stack:
         """Start everything, and return when the service is ready.
 
         Raises:
-            StackError: another stack uses the folder, something to run is missing, or a server does not start.
+            StackError: another stack uses the folder, a server is not installed, or does not start.
         """
         try:
             self._take_folder()
@@ -128,9 +128,9 @@ class Stack:
             s3_port,
             self._data_dir / "s3",
             (BUCKET, IMPORT_BUCKET),
-            secrets.s3_access_key,
-            secrets.s3_secret_key,
-            self.log_dir / "s3.log",
+            access_key=secrets.s3_access_key,
+            secret_key=secrets.s3_secret_key,
+            log_file=self.log_dir / "s3.log",
         )
         api = Process(
             name="api",

@@ -1,0 +1,87 @@
+"""What the subcommands share: the service that they talk to, their output, and their exit codes."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel, ValidationError
+from rich.console import Console
+
+from maskline.client import (
+    ApiError,
+    Client,
+    ConnectionFailed,
+    JobDidNotSucceed,
+    MasklineError,
+    Unavailable,
+    WaitTimeout,
+)
+from maskline.client.connection import DEFAULT_URL
+
+EXIT_CODES = {
+    0: "done",
+    1: "the job ended without success",
+    2: "wrong use of the command",
+    3: "the service refused the request",
+    4: "the service can't be reached, or is unavailable",
+    5: "the wait was over before the job",
+    130: "Ctrl-C",
+}
+SERVICE_FILE = Path("maskline-data/service.json")
+
+to_people = Console(stderr=True)
+"""Progress and remarks; standard output is for results alone."""
+results = Console()
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", envvar="MASKLINE_URL", help="The service; else that of `maskline up` in this folder."
+    ),
+]
+ApiKey = Annotated[
+    str | None, typer.Option("--api-key", envvar="MASKLINE_API_KEY", help="Key to the service.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def connect(url: str | None, api_key: str | None) -> Client:
+    """A client of the service that the options name, or of the one that runs in this folder."""
+    if url is None and SERVICE_FILE.exists():
+        service = json.loads(SERVICE_FILE.read_text("utf-8"))
+        url, api_key = service["url"], api_key or service["apiKey"]
+    return Client(url or DEFAULT_URL, api_key)
+
+
+def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
+    """One JSON document on standard output."""
+    if isinstance(value, BaseModel):
+        document: object = value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    else:
+        document = [one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in value]
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def as_exit_code(error: Exception) -> int:
+    """The exit code for an error, after telling of it; an error that nobody expects is raised again."""
+    match error:
+        case JobDidNotSucceed():
+            code, text = 1, str(error)
+        case WaitTimeout():
+            code, text = 5, str(error)
+        case ConnectionFailed() | Unavailable():
+            code, text = 4, str(error)
+        case ApiError() | MasklineError():
+            code, text = 3, str(error)
+        case ValidationError():
+            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            code, text = 2, "\n".join(faults)
+        case OSError():
+            code, text = 2, str(error)
+        case _:
+            raise error
+    to_people.print(text, style="red", markup=False, highlight=False)
+    return code

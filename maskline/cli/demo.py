@@ -1,0 +1,60 @@
+"""``maskline demo``: a real photo through the real service, from nothing to its masks."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskline.cli.context import results, to_people
+from maskline.cli.jobs import save_results, wait_with_progress
+from maskline.client import ApiError, Client, MasklineError
+from maskline.local import Stack, StackError
+from maskline.requests import Prompt
+
+# A cup of coffee, by Rachel Michetti, public domain (CC0); scikit-image ships it.
+PHOTO = "data/coffee.png"
+PROMPTS = (
+    Prompt(
+        label="cup",
+        box=(168, 10, 425, 215),
+        points=((180, 90), (295, 30), (290, 110), (300, 160), (410, 60), (270, 190), (320, 190)),
+    ),
+    Prompt(label="saucer", box=(74, 85, 482, 386), points=((110, 250), (300, 370), (450, 220))),
+    Prompt(label="spoon", box=(320, 250, 412, 368), points=((365, 305),)),
+)
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Id of the model.")] = "grabcut",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("maskline-demo"),
+) -> None:
+    """Start the service, segment a photo, save its masks, and stop the service."""
+    data_dir = out / "service"
+    try:
+        photo = _photo()
+        to_people.print("Starting Redis, S3, a worker and the API …")
+        with Stack(data_dir) as stack, Client(stack.url, stack.api_key) as client:
+            to_people.print(f"The service runs at {stack.url}; submitting {photo.name} …")
+            job = client.submit(photo, model=model, prompts=PROMPTS)
+            job = wait_with_progress(client, job.id)
+            files = save_results(client, job, out)
+    except (StackError, MasklineError) as error:
+        is_unknown = isinstance(error, ApiError) and error.code == "model_not_found"
+        text = error.problem.detail if is_unknown and isinstance(error, ApiError) else str(error)
+        to_people.print(text, style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+    shutil.rmtree(data_dir, ignore_errors=True)
+    results.print_json(json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    to_people.print("Saved:")
+    for file in sorted(files):
+        to_people.print(f"  {file.resolve()}", highlight=False, soft_wrap=True)
+
+
+def _photo() -> Path:
+    spec = importlib.util.find_spec("skimage")  # found, not imported: only its photo is wanted
+    if spec is None or spec.origin is None:
+        raise StackError("the photo comes with scikit-image; install it with: pip install 'maskline[demo]'")
+    return Path(spec.origin).parent / PHOTO

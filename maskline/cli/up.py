@@ -1,0 +1,54 @@
+"""``maskline up``: the whole service on this machine."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskline.cli.context import results, to_people
+from maskline.local import Stack, StackError
+from maskline.local.ports import next_free_port
+
+DEFAULT_PORT = 8080
+
+
+def command(
+    port: Annotated[
+        int, typer.Option(help="Port of the API; the next free one if it is taken.")
+    ] = DEFAULT_PORT,
+    data_dir: Annotated[Path, typer.Option(help="Folder that keeps everything.")] = Path("maskline-data"),
+    workers: Annotated[int, typer.Option(help="Workers to start.", min=1)] = 1,
+) -> None:
+    """Run Redis, S3, a worker and the API on this machine, until Ctrl-C."""
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    free = next_free_port(port)
+    if free != port:
+        to_people.print(f"Port {port} is taken; using {free}.")
+    stack = Stack(data_dir, port=free, workers=workers)
+    stack.on_restart = lambda name: to_people.print(f"{name} ended; starting it again.")
+    try:
+        with stack:
+            _tell(stack)
+            stopping.wait()
+            to_people.print("Stopping; jobs in hand are finished first.")
+    except StackError as error:
+        to_people.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(4) from error
+
+
+def _tell(stack: Stack) -> None:
+    lines = (
+        f"Maskline runs at {stack.url}",
+        f"  documentation  {stack.url}/docs/",
+        f"  logs           {stack.log_dir}",
+        "",
+        f"export MASKLINE_URL={stack.url}",
+        f"export MASKLINE_API_KEY={stack.api_key}",
+        "",
+        "Ctrl-C ends it.",
+    )
+    results.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)

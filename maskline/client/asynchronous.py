@@ -1,0 +1,258 @@
+"""The client for asyncio."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self
+
+import httpx
+from pydantic import JsonValue
+
+from maskline.client import calls
+from maskline.client.connection import POLL_S, settings_of
+from maskline.client.errors import ConnectionFailed, JobDidNotSucceed, WaitTimeout
+from maskline.client.requests import (
+    Call,
+    EventParser,
+    ImageInput,
+    check,
+    parse,
+    retry_delay,
+    submission,
+)
+from maskline.jobs import JobState
+from maskline.requests import Output, Priority, Prompt, Subtask, Webhook
+from maskline.resources import (
+    CreatedKey,
+    HealthResource,
+    JobPage,
+    JobResource,
+    KeyPage,
+    KeyResource,
+    ModelPage,
+    ModelResource,
+)
+from maskline.results import Prediction, SegmentList
+
+
+class AsyncClient:
+    """``Client`` for asyncio: the same methods, to be awaited.
+
+    Every call is repeated when the service can't be reached or is busy; a submission is safe to repeat
+    because it carries an idempotency key. Every method raises ``ApiError`` when the service refuses, ``Unavailable``
+    when it stays busy, and ``ConnectionFailed`` when it can't be reached.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """``base_url`` and ``api_key``: left out, ``MASKLINE_URL`` and ``MASKLINE_API_KEY`` say them;
+        ``timeout``: seconds without a sign of the service."""
+        self._timeout = timeout
+        self._sleep = sleep
+        self._http = httpx.AsyncClient(transport=transport, **settings_of(base_url, api_key))
+
+    async def __aenter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def submit(
+        self,
+        image: ImageInput,
+        *,
+        model: str | None = None,
+        prompts: Sequence[Prompt] = (),
+        parameters: Mapping[str, JsonValue] | None = None,
+        subtask: Subtask | str | None = None,
+        outputs: Sequence[Output | str] | None = None,
+        auto_orient: bool = True,
+        priority: Priority | str = Priority.INTERACTIVE,
+        webhook: Webhook | None = None,
+        expires_in: int | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+        idempotency_key: str | None = None,
+        wait: float | None = None,
+    ) -> JobResource:
+        """The job, queued; with ``wait`` (seconds) the ended job, if it ends in time.
+
+        Raises:
+            pydantic.ValidationError: a value is wrong by itself.
+        """
+        call = submission(
+            image,
+            model=model,
+            prompts=prompts,
+            parameters=parameters,
+            subtask=subtask,
+            outputs=outputs,
+            auto_orient=auto_orient,
+            priority=priority,
+            webhook=webhook,
+            expires_in=expires_in,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
+            wait=wait,
+        )
+        return parse(await self._send(call), JobResource)
+
+    async def get(self, job_id: str, *, wait: float = 0, masks: str = "url") -> JobResource:
+        """The job as it is, or as it is at its end if that comes within ``wait`` seconds.
+
+        ``masks``: ``url``, ``uri`` or ``inline``.
+        """
+        return parse(await self._send(calls.get_job(job_id, wait, masks)), JobResource)
+
+    async def wait(
+        self,
+        job_id: str,
+        *,
+        timeout: float | None = None,
+        on_update: Callable[[JobResource], None] | None = None,
+        masks: str = "url",
+    ) -> JobResource:
+        """The job when it has succeeded; ``on_update`` is called with each look at it.
+
+        Raises:
+            JobDidNotSucceed: it ended otherwise.
+            WaitTimeout: it has not ended after ``timeout`` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wait_s = 0.0
+        while True:
+            job = await self.get(job_id, wait=wait_s, masks=masks)
+            if on_update is not None:
+                on_update(job)
+            if job.state.is_final:
+                break
+            left = POLL_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                raise WaitTimeout(job)
+            wait_s = min(left, POLL_S)
+        if job.state is not JobState.SUCCEEDED:
+            raise JobDidNotSucceed(job)
+        return job
+
+    async def list(
+        self, *, state: JobState | str | None = None, model: str | None = None
+    ) -> AsyncIterator[JobResource]:
+        """All jobs, newest first, without masks and annotation specs."""
+        token: str | None = ""
+        while token is not None:
+            page = parse(await self._send(calls.list_jobs(state, model, token)), JobPage)
+            for job in page.jobs:
+                yield job
+            token = page.next_page_token
+
+    async def cancel(self, job_id: str) -> JobResource:
+        """The job, cancelled; one that has ended stays as it is."""
+        return parse(await self._send(calls.cancel_job(job_id)), JobResource)
+
+    async def delete(self, job_id: str) -> None:
+        """Remove the job and its artifacts."""
+        await self._send(calls.delete_job(job_id))
+
+    async def events(self, job_id: str) -> AsyncIterator[JobResource]:
+        """The job now and at each change, until it ends."""
+        parser = EventParser()
+        call = calls.get_events(job_id)
+        async with self._http.stream(call.method, call.path, timeout=self._timeout) as response:
+            if not response.is_success:
+                await response.aread()
+            check(response)
+            async for line in response.aiter_lines():
+                for job in parser.feed(line):
+                    yield job
+
+    async def prediction(self, job_id: str, *, masks: str = "inline") -> Prediction:
+        """The Vertex result object; ``masks``: ``inline`` (base64), ``url`` or ``uri``."""
+        return parse(await self._send(calls.get_result(job_id, "prediction", masks)), Prediction)
+
+    async def segments(self, job_id: str) -> SegmentList:
+        """The segments with their COCO run lengths."""
+        return parse(await self._send(calls.get_result(job_id, "segments")), SegmentList)
+
+    async def category_mask(self, job_id: str) -> bytes:
+        """The category mask, a PNG."""
+        return (await self._send(calls.get_result(job_id, "categoryMask.png"))).content
+
+    async def confidence_mask(self, job_id: str) -> bytes:
+        """The confidence mask, a PNG."""
+        return (await self._send(calls.get_result(job_id, "confidenceMask.png"))).content
+
+    async def overlay(self, job_id: str) -> bytes:
+        """The image with the categories painted over it, a PNG."""
+        return (await self._send(calls.get_result(job_id, "overlay.png"))).content
+
+    async def models(self) -> ModelPage:
+        """The models, and which is the default."""
+        return parse(await self._send(calls.list_models()), ModelPage)
+
+    async def model(self, model_id: str) -> ModelResource:
+        """A model with its annotation specs and the schema of its parameters."""
+        return parse(await self._send(calls.get_model(model_id)), ModelResource)
+
+    async def create_key(self, name: str, *, expires_in: int | None = None) -> CreatedKey:
+        """A new API key; needs the administrator's key."""
+        return parse(await self._send(calls.create_key(name, expires_in)), CreatedKey)
+
+    async def keys(self) -> Sequence[KeyResource]:
+        """The API keys, without their secrets; needs the administrator's key."""
+        return parse(await self._send(calls.list_keys()), KeyPage).keys
+
+    async def revoke_key(self, key_id: str) -> None:
+        """Revoke an API key; needs the administrator's key."""
+        await self._send(calls.revoke_key(key_id))
+
+    async def health(self) -> HealthResource:
+        """Whether the service and what it stands on answer; an unavailable service is no error here."""
+        response = await self._once(calls.get_readiness())
+        return parse(response, HealthResource)
+
+    async def _send(self, call: Call) -> httpx.Response:
+        attempt = 0
+        while True:
+            response = failure = None
+            try:
+                response = await self._once(call)
+            except ConnectionFailed as error:
+                failure = error
+            if response is not None and response.is_success:
+                return response
+            delay = retry_delay(attempt, response)
+            if delay is None:
+                if response is None:
+                    raise failure or ConnectionFailed("the service can't be reached")
+                check(response)
+            await self._sleep(delay or 0)
+            attempt += 1
+
+    async def _once(self, call: Call) -> httpx.Response:
+        try:
+            return await self._http.request(
+                call.method,
+                call.path,
+                params=call.params,
+                headers=call.headers,
+                files=call.files,
+                content=call.content,
+                timeout=self._timeout + call.wait_s,
+            )
+        except httpx.TransportError as error:
+            raise ConnectionFailed(f"{self._http.base_url} can't be reached: {error}") from error

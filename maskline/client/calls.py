@@ -1,0 +1,79 @@
+"""The calls of the native API, one function each."""
+
+import json
+from urllib.parse import quote
+
+from maskline.client.requests import Call
+
+_PAGE_SIZE = 100
+
+
+def get_job(job_id: str, wait_s: float, masks: str) -> Call:
+    """Look at a job, or wait for its end."""
+    params = {"masks": masks} | ({"wait": f"{wait_s:g}"} if wait_s else {})
+    return Call(method="GET", path=_job(job_id), params=params, wait_s=wait_s)
+
+
+def list_jobs(state: str | None, model: str | None, token: str) -> Call:
+    """A page of jobs."""
+    given = {"state": state, "model": model, "pageToken": token, "pageSize": str(_PAGE_SIZE)}
+    params = {name: value for name, value in given.items() if value}
+    return Call(method="GET", path="/v1/jobs", params=params)
+
+
+def cancel_job(job_id: str) -> Call:
+    """Cancel a job."""
+    return Call(method="POST", path=f"{_job(job_id)}:cancel")
+
+
+def delete_job(job_id: str) -> Call:
+    """Remove a job."""
+    return Call(method="DELETE", path=_job(job_id))
+
+
+def get_events(job_id: str) -> Call:
+    """The stream of a job's changes."""
+    return Call(method="GET", path=f"{_job(job_id)}/events")
+
+
+def get_result(job_id: str, name: str, masks: str | None = None) -> Call:
+    """One of a job's results."""
+    return Call(
+        method="GET", path=f"{_job(job_id)}/{name}", params={"masks": masks} if masks else {}, wait_s=30
+    )
+
+
+def list_models() -> Call:
+    """All models."""
+    return Call(method="GET", path="/v1/models")
+
+
+def get_model(model_id: str) -> Call:
+    """One model."""
+    return Call(method="GET", path=f"/v1/models/{quote(model_id)}")
+
+
+def create_key(name: str, expires_in: int | None) -> Call:
+    """Make an API key."""
+    body = {"name": name} | ({"expiresIn": expires_in} if expires_in else {})
+    headers = {"Content-Type": "application/json"}
+    return Call(method="POST", path="/v1/keys", headers=headers, content=json.dumps(body).encode())
+
+
+def list_keys() -> Call:
+    """All API keys."""
+    return Call(method="GET", path="/v1/keys")
+
+
+def revoke_key(key_id: str) -> Call:
+    """Revoke an API key."""
+    return Call(method="DELETE", path=f"/v1/keys/{quote(key_id, safe='')}")
+
+
+def get_readiness() -> Call:
+    """Whether the service and what it stands on answer."""
+    return Call(method="GET", path="/readyz")
+
+
+def _job(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"

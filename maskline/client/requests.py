@@ -1,0 +1,166 @@
+"""Requests and answers without any I/O: what both clients share."""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from uuid import uuid4
+
+import httpx
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from maskline.client.errors import ApiError, Unavailable
+from maskline.requests import Output, Priority, Prompt, SegmentationRequest, Subtask, Webhook
+from maskline.resources import JobResource, Problem
+
+ImageInput = str | PathLike[str] | bytes | BinaryIO
+"""A path, an http(s) URL, an ``s3://`` URI, the bytes, or an open binary file."""
+
+RETRIED = frozenset({429, 502, 503, 504})
+MAX_RETRIES = 5
+_FIRST_DELAY_S = 0.2
+_LONGEST_DELAY_S = 20.0
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One HTTP request; it can be sent again."""
+
+    method: str
+    path: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Any] | None = None
+    content: bytes | None = None
+    wait_s: float = 0.0
+    """How much longer than usual the answer may take."""
+
+
+def submission(
+    image: ImageInput,
+    *,
+    model: str | None,
+    prompts: Sequence[Prompt],
+    parameters: Mapping[str, JsonValue] | None,
+    subtask: Subtask | str | None,
+    outputs: Sequence[Output | str] | None,
+    auto_orient: bool,
+    priority: Priority | str,
+    webhook: Webhook | None,
+    expires_in: int | None,
+    metadata: Mapping[str, JsonValue] | None,
+    idempotency_key: str | None,
+    wait: float | None,
+) -> Call:
+    """The call that submits an image. It always has an idempotency key, so it can be sent again."""
+    fields: dict[str, Any] = {
+        "model": model,
+        "subtask": subtask,
+        "prompts": tuple(prompts),
+        "parameters": dict(parameters or {}),
+        "auto_orient": auto_orient,
+        "priority": priority,
+        "webhook": webhook,
+        "expires_in": expires_in,
+        "metadata": dict(metadata or {}),
+    }
+    if outputs is not None:
+        fields["outputs"] = tuple(outputs)
+    request = SegmentationRequest.model_validate(fields)
+    headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+    if wait is not None:
+        headers["Prefer"] = f"wait={wait:g}"
+    reference = _reference(image)
+    if reference is not None:
+        body = request.model_dump(by_alias=True, exclude_none=True, mode="json") | {"image": reference}
+        return Call(
+            method="POST",
+            path="/v1/jobs",
+            headers={**headers, "Content-Type": "application/json"},
+            content=json.dumps(body).encode(),
+            wait_s=wait or 0,
+        )
+    name, content = _bytes_of(image)
+    return Call(
+        method="POST",
+        path="/v1/jobs",
+        headers=headers,
+        files={"image": (name, content), "request": (None, request.to_json(), "application/json")},
+        wait_s=wait or 0,
+    )
+
+
+def _reference(image: ImageInput) -> dict[str, str] | None:
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        return {"url": image}
+    if isinstance(image, str) and image.startswith("s3://"):
+        return {"uri": image}
+    return None
+
+
+def _bytes_of(image: ImageInput) -> tuple[str, bytes]:
+    if isinstance(image, bytes):
+        return "image", image
+    if isinstance(image, str | PathLike):
+        return Path(image).name, Path(image).read_bytes()
+    return "image", image.read()
+
+
+def parse(response: httpx.Response, model: type[Model]) -> Model:
+    """The answer as a model; fields that this client does not know are left out."""
+    return model.model_validate_json(response.content, extra="ignore")
+
+
+def check(response: httpx.Response) -> None:
+    """Return if the call succeeded.
+
+    Raises:
+        ApiError: it did not.
+    """
+    if response.is_success:
+        return
+    try:
+        problem = Problem.model_validate_json(response.content, extra="ignore")
+    except ValidationError:
+        problem = Problem(
+            type="about:blank",
+            title=response.reason_phrase,
+            status=response.status_code,
+            code="http_error",
+            detail=response.text[:500] or response.reason_phrase,
+        )
+    is_unavailable = response.status_code in RETRIED or response.is_server_error
+    raise (Unavailable if is_unavailable else ApiError)(problem)
+
+
+def retry_delay(attempt: int, response: httpx.Response | None) -> float | None:
+    """Seconds until the call is sent again, or None if that is no use.
+
+    ``attempt``: 0 after the first failure; ``response``: None if there was no answer at all.
+    """
+    if attempt >= MAX_RETRIES or (response is not None and response.status_code not in RETRIED):
+        return None
+    delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311
+    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    return max(delay, min(float(asked), _LONGEST_DELAY_S)) if asked.isdigit() else delay
+
+
+class EventParser:
+    """Server-sent events (HTML standard, 9.2.6), line by line."""
+
+    def __init__(self) -> None:
+        """At the beginning of a stream."""
+        self._data: list[str] = []
+
+    def feed(self, line: str) -> Iterator[JobResource]:
+        """The job that an event ends with this line, if any."""
+        if line.startswith("data:"):
+            self._data.append(line.removeprefix("data:").removeprefix(" "))
+        elif not line and self._data:
+            text, self._data = "\n".join(self._data), []
+            yield JobResource.model_validate_json(text, extra="ignore")
