@@ -5,14 +5,13 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
-from maskline.image_header import ImageHeader, ImageLimits, read_header
-
 from api.checks import check_request
 from api.intake import Submission, Upload
 from api.services import Services
 from maskline.artifacts import input_key, request_key
 from maskline.codec import request_document
 from maskline.errors import CapacityError, Fault, InvalidRequest, RequestError, ServiceError
+from maskline.image_header import ImageHeader, ImageLimits, read_header
 from maskline.jobs import ImageRef, Job, new_job_id
 from maskline.ports import Idempotency, InputGone
 from maskline.requests import SegmentationRequest

@@ -1,8 +1,8 @@
 """Masks as pure functions: from probabilities to maps, from maps to files, from segments to run lengths.
 
-A category map holds, for each pixel, the id of its most likely category, or 0 where none reaches the confidence
-threshold. A confidence map holds the probability that the category map is right: for a foreground pixel that
-category's probability, for background one minus the largest foreground probability.
+A category map holds, for each pixel, the id of its most likely category, or 0 where none reaches the
+confidence threshold. A confidence map holds the probability that the category map is right: for a foreground
+pixel that category's probability, for background one minus the largest foreground probability.
 """
 
 from collections.abc import Iterable, Sequence

@@ -34,7 +34,6 @@ def render_overlay(
     blended = cv2.addWeighted(image, 1 - _OPACITY, tint, _OPACITY, 0)
     dimmed = cv2.convertScaleAbs(image, alpha=_DIMMED)
     picture = np.where(foreground[..., None].view(np.bool_), blended, dimmed)
-    picture[_outlines(category_map)] = 255
     edge = _outlines(category_map)
     picture[edge] = np.where(foreground[edge][:, None].view(np.bool_), tint[edge], 255)
     _, encoded = cv2.imencode(

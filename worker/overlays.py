@@ -3,11 +3,11 @@
 from io import BytesIO
 
 import numpy as np
-from maskline.image_header import ImageLimits
 from PIL import Image as PillowImage
 
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import ArtifactNotFound
+from maskline.image_header import ImageLimits
 from maskline.jobs import Job, JobState
 from maskline.ports import ArtifactStore
 from maskline.results import ResultDocument

@@ -1,7 +1,7 @@
 """A PNG writer for masks: as small as Pillow's, many times as fast.
 
-Masks are flat in wide areas, so the Up filter (each row less the row above) leaves almost nothing but zeros, and
-a fast compressor packs those as well as a slow one. ``python -m bench.png`` measures this against Pillow.
+Masks are flat in wide areas, so the Up filter (each row less the row above) leaves almost nothing but zeros,
+and a fast compressor packs those as well as a slow one. ``python -m bench.png`` measures this against Pillow.
 The format is PNG's (ISO/IEC 15948): signature, IHDR, PLTE for palette images, one IDAT, IEND.
 """
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
-from maskline.image_header import ImageLimits
 
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import (
@@ -19,6 +18,7 @@ from maskline.errors import (
     PredictionFailed,
     ServiceError,
 )
+from maskline.image_header import ImageLimits
 from maskline.jobs import Failure, ImageRef, Job, Outcome, Timings
 from maskline.ports import ArtifactStore, LeaseStore
 from maskline.requests import Output, Subtask, outside

@@ -7,7 +7,6 @@ import threading
 
 import structlog
 from celery import Celery
-from maskline.image_header import ImageLimits
 
 from maskline.adapters.celery_queue import CeleryTaskQueue, make_celery
 from maskline.adapters.redis_connection import RedisConnection
@@ -16,6 +15,7 @@ from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.catalog import load_catalog
 from maskline.errors import ServiceError
+from maskline.image_header import ImageLimits
 from maskline.settings import Settings
 from worker.leases import LeaseKeeper
 from worker.outgoing import OutgoingClient

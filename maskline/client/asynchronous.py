@@ -40,8 +40,8 @@ class AsyncClient:
     """``Client`` for asyncio: the same methods, to be awaited.
 
     Every call is repeated when the service can't be reached or is busy; a submission is safe to repeat
-    because it carries an idempotency key. Every method raises ``ApiError`` when the service refuses, ``Unavailable``
-    when it stays busy, and ``ConnectionFailed`` when it can't be reached.
+    because it carries an idempotency key. Every method raises ``ApiError`` when the service refuses,
+    ``Unavailable`` when it stays busy, and ``ConnectionFailed`` when it can't be reached.
     """
 
     def __init__(

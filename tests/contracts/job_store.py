@@ -24,7 +24,9 @@ class Store(JobStore, LeaseStore, HousekeepingStore, Protocol):
     """All three sides of the records."""
 
 
-def submit(store: Store, job: Job, *, idempotency: Idempotency | None = None, shares_image: bool = False) -> Job:
+def submit(
+    store: Store, job: Job, *, idempotency: Idempotency | None = None, shares_image: bool = False
+) -> Job:
     return store.create(job, idempotency, MANY, shares_image=shares_image)
 
 

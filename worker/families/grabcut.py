@@ -1,13 +1,13 @@
 """GrabCut: cuts labelled objects out of a photo by their boxes and points, from colours alone.
 
-The cut is OpenCV's (Rother, Kolmogorov and Blake: GrabCut, SIGGRAPH 2004). It runs on the neighbourhood of each
-prompt at a bounded size, so its time does not grow with the image; the result is carried to full resolution by a
-fast guided filter (He and Sun, arXiv:1505.00996), which puts the edge where the image has it.
+The cut is OpenCV's (Rother, Kolmogorov and Blake: GrabCut, SIGGRAPH 2004). It runs on the neighbourhood of
+each prompt at a bounded size, so its time does not grow with the image; the result is carried to full
+resolution by a fast guided filter (He and Sun, arXiv:1505.00996), which puts the edge where the image has it.
 
-The probability of a pixel comes from two witnesses of equal weight: the colour models that the cut learned (the
-posterior of the foreground mixture) and the cut around the pixel (the share of its neighbourhood on the
-object's side). They say how sure the cut is, and never overrule it: a pixel that the cut gave to the object has
-a probability of at least 0.5, any other of at most 0.5.
+The probability of a pixel comes from two witnesses of equal weight, both heard in a small neighbourhood: the
+colour models that the cut learned (the posterior of the foreground mixture), and the cut itself (the share on
+the object's side). They say how sure the cut is, and never overrule it: a pixel that the cut gave to the
+object has a probability of at least 0.5, any other of at most 0.5.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ from worker.family import (
     Image,
     Segmentation,
     SegmentationInput,
-    SegmentMask,
     Segmenter,
+    SegmentMask,
 )
+from worker.guided_filter import Plane, enlarge
 from worker.masks import Composer
 
-Plane = NDArray[np.float32]
 Trimap = NDArray[np.uint8]  #: (H, W) of cv2.GC_BGD, GC_FGD, GC_PR_BGD, GC_PR_FGD
 
 _SEED = 1  # OpenCV's k-means draws from a generator of the calling thread
@@ -41,8 +41,8 @@ _MIN_MARGIN = 8.0  # pixels
 _SEED_RADIUS = 1 / 60  # of the neighbourhood's longer side: how far a point is sure of its object
 _REACH = 1 / 4  # of the image's shorter side: how far from its points an object without a box is looked for
 _BORDER = 1 / 40  # of the neighbourhood's shorter side: background where nothing else is
-_AGREEMENT = 1 / 80  # of the neighbourhood's longer side: how far the witness of the cut looks around
-_GUIDE_SMOOTHNESS = 1e-4  # epsilon of the guided filter, for intensities from 0 to 1
+_AROUND = 1 / 80  # of the neighbourhood's longer side: how far the witnesses look around a pixel
+_POSSIBLE = float(np.finfo(np.float32).tiny)  # a segment never holds what is impossible
 _COMPONENTS = 5  # Gaussians in each of GrabCut's two mixtures
 _BORDER_COLORS = 4  # that the background of an image without prompts is described by
 
@@ -92,8 +92,9 @@ class _Window:
     def shape(self) -> tuple[int, int]:
         return self.bottom - self.top, self.right - self.left
 
-    def cut(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
-        return image[self.top : self.bottom, self.left : self.right]
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
 class GrabCut:
@@ -122,10 +123,10 @@ def _segment_prompts(image: Image, prompts: Sequence[Prompt], parameters: Parame
         others = [other for other in prompts if other.label != prompt.label]
         window, probabilities = _cut_out(image, prompt, others, parameters)
         composer.add(ids[prompt.label], probabilities, window.left, window.top)
-        found = probabilities >= max(parameters.confidence_threshold, np.finfo(np.float32).tiny)
+        found = probabilities >= max(parameters.confidence_threshold, _POSSIBLE)
         if found.any():
             mask = np.zeros((height, width), np.bool_)
-            window.cut(mask)[...] = found
+            mask[window.pixels] = found
             segments.append(
                 SegmentMask(
                     label=prompt.label,
@@ -146,10 +147,10 @@ def _segment_prompts(image: Image, prompts: Sequence[Prompt], parameters: Parame
 def _segment_everything(image: Image, parameters: Parameters) -> Segmentation:
     height, width = image.shape[:2]
     small = _shrunk(image, parameters.max_side)
-    probabilities = _enlarged(_cut(small, _salience(small), parameters.iterations), small, image)
-    threshold = max(parameters.confidence_threshold, np.finfo(np.float32).tiny)
+    probabilities = enlarge(_cut(small, _salience(small), parameters.iterations), small, image)
+    threshold = max(parameters.confidence_threshold, _POSSIBLE)
     found = (probabilities >= threshold).view(np.uint8)
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     large = np.flatnonzero(areas >= parameters.min_area * height * width)
     chosen = large[np.argsort(-areas[large], kind="stable")][: parameters.max_segments]
@@ -175,14 +176,14 @@ def _cut_out(
 ) -> tuple[_Window, Plane]:
     """The prompt's part of the image, and there each pixel's probability to be of the object."""
     box, window = _windows(prompt, *image.shape[:2])
-    part = window.cut(image)
+    part = image[window.pixels]
     small = _shrunk(part, parameters.max_side)
     trimap = _trimap(prompt, others, box, window, small.shape[:2])
-    probabilities = _enlarged(_cut(small, trimap, parameters.iterations), small, part)
+    probabilities = enlarge(_cut(small, trimap, parameters.iterations), small, part)
     if prompt.box is not None:  # what is outside the box is not of the object, whatever its colour
-        inside = np.zeros(window.shape, np.bool_)
-        inside[box.top - window.top : box.bottom - window.top, box.left - window.left : box.right - window.left] = True
-        probabilities[~inside] = 0
+        rows = slice(box.top - window.top, box.bottom - window.top)
+        columns = slice(box.left - window.left, box.right - window.left)
+        return box, np.ascontiguousarray(probabilities[rows, columns])
     return window, probabilities
 
 
@@ -197,13 +198,13 @@ def _windows(prompt: Prompt, height: int, width: int) -> tuple[_Window, _Window]
         y_min, y_max = min(y for _, y in near) - reach, max(y for _, y in near) + reach
     margin_x = max(_MIN_MARGIN, _MARGIN * (x_max - x_min))
     margin_y = max(_MIN_MARGIN, _MARGIN * (y_max - y_min))
-    box = _rounded(x_min, y_min, x_max, y_max, height, width)
+    box = _rounded(x_min, y_min, x_max, y_max, height=height, width=width)
     return box, _rounded(
-        x_min - margin_x, y_min - margin_y, x_max + margin_x, y_max + margin_y, height, width
+        x_min - margin_x, y_min - margin_y, x_max + margin_x, y_max + margin_y, height=height, width=width
     )
 
 
-def _rounded(x_min: float, y_min: float, x_max: float, y_max: float, height: int, width: int) -> _Window:
+def _rounded(x_min: float, y_min: float, x_max: float, y_max: float, *, height: int, width: int) -> _Window:
     """The pixels that the rectangle touches, and always one at least."""
     left = min(max(int(np.floor(x_min)), 0), width - 1)
     top = min(max(int(np.floor(y_min)), 0), height - 1)
@@ -285,14 +286,19 @@ def _cut(image: Image, trimap: Trimap, iterations: int) -> Plane:
     background_model, foreground_model = np.zeros((2, 1, 13 * _COMPONENTS))
     cv2.setRNGSeed(_SEED)
     cv2.grabCut(
-        image, trimap, None, background_model, foreground_model, iterations, cv2.GC_INIT_WITH_MASK  # type: ignore[call-overload]
+        image,
+        trimap,
+        None,
+        background_model,
+        foreground_model,
+        iterations,
+        cv2.GC_INIT_WITH_MASK,  # type: ignore[call-overload]
     )
     side = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
-    radius = max(1, round(_AGREEMENT * max(side.shape)))
-    agreement = cv2.blur(side, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REPLICATE)
     odds = _log_likelihood(image, foreground_model) - _log_likelihood(image, background_model)
     posterior = 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
-    evidence = (posterior + agreement) / 2
+    around = 2 * max(1, round(_AROUND * max(side.shape))) + 1
+    evidence = cv2.blur((posterior + side) / 2, (around, around), borderType=cv2.BORDER_REPLICATE)
     return np.asarray((side + evidence) / 2, np.float32)
 
 
@@ -306,7 +312,7 @@ def _complete(trimap: Trimap) -> None:
 def _log_likelihood(image: Image, model: NDArray[np.float64]) -> Plane:
     """Log of the colours' density under one of GrabCut's mixtures, up to a constant; float32 (h, w).
 
-    ``model`` holds, as OpenCV lays them out, the weights of the components, their means, and their covariances.
+    ``model`` holds, as OpenCV lays them out, the components' weights, their means, and their covariances.
     """
     weights = model[0, :_COMPONENTS]
     means = model[0, _COMPONENTS : 4 * _COMPONENTS].reshape(_COMPONENTS, 3)
@@ -319,39 +325,17 @@ def _log_likelihood(image: Image, model: NDArray[np.float64]) -> Plane:
         regular = covariance + 0.01 * np.eye(3)  # as OpenCV does with a component of a single colour
         whitening = np.linalg.cholesky(np.linalg.inv(regular)).astype(np.float32)
         offset = (pixels - mean.astype(np.float32)) @ whitening
-        log_density = np.log(weight) - 0.5 * np.linalg.slogdet(regular)[1] - 0.5 * np.einsum("ij,ij->i", offset, offset)
+        log_density = (
+            np.log(weight) - 0.5 * np.linalg.slogdet(regular)[1] - 0.5 * np.einsum("ij,ij->i", offset, offset)
+        )
         np.logaddexp(density, log_density.astype(np.float32), out=density)
     return density.reshape(image.shape[:2])
 
 
-def _shrunk(image: NDArray[np.generic], max_side: int) -> Image:
+def _shrunk(image: Image, max_side: int) -> Image:
     height, width = image.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1:
-        return np.ascontiguousarray(image, np.uint8)
+        return np.ascontiguousarray(image)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(np.ascontiguousarray(image, np.uint8), size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _enlarged(probabilities: Plane, small: Image, image: NDArray[np.generic]) -> Plane:
-    """The probabilities at the size of ``image``, their edges moved onto the image's.
-
-    The fast guided filter: where ``small`` is flat the mean of the probabilities, elsewhere linear in the
-    image's intensity.
-    """
-    height, width = image.shape[:2]
-    if probabilities.shape == (height, width):
-        return probabilities
-    guide = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    mean_guide, mean = _mean(guide), _mean(probabilities)
-    variance = _mean(guide * guide) - mean_guide * mean_guide
-    covariance = _mean(guide * probabilities) - mean_guide * mean
-    slope = covariance / (variance + _GUIDE_SMOOTHNESS)
-    offset = mean - slope * mean_guide
-    full_guide = cv2.cvtColor(np.ascontiguousarray(image, np.uint8), cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    full = cv2.resize(_mean(slope), (width, height)) * full_guide + cv2.resize(_mean(offset), (width, height))
-    return np.clip(full, 0, 1, dtype=np.float32)
-
-
-def _mean(plane: Plane) -> Plane:
-    return np.asarray(cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE), np.float32)
+    return np.asarray(cv2.resize(np.ascontiguousarray(image), size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,58 @@
+# Everything that people and CI call. The first use of a target makes .venv and installs what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+MODEL ?= grabcut
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check fix bench constraints clean
+
+help: ## Say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+demo: $(VENV)/.demo ## Start the service, segment a photo, save its masks, stop (MODEL=grabcut)
+	$(BIN)/maskline demo --model $(MODEL)
+
+serve: $(VENV)/.demo ## Run the service on this machine until Ctrl-C
+	@exec $(BIN)/maskline up $(ARGS)
+
+test: $(VENV)/.dev ## Run all tests (ARGS="-k name" for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Lint, types, and the rules on who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.dev ## Mend what the linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## Measure, and print measured against target
+	$(BIN)/python -m bench
+
+constraints: ## Pin the newest versions of everything in constraints.txt
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip --quiet install '.[dev]'
+	build/constraints/bin/python -m pip freeze --exclude maskline | grep -v '@' > constraints.txt
+	rm -rf build/constraints
+
+clean: ## Remove what these targets made, but not the service's data
+	rm -rf $(VENV) build maskline-demo *.egg-info
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Maskline needs Python 3.11 or newer")'
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo 'Python has no venv; on Debian: apt-get install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo
