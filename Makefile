@@ -3,7 +3,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-compile -c constraints.txt
+# Only its photos are wanted; what it needs to run would double the size of the environment.
+PHOTOS := --no-deps scikit-image
 MODEL ?= grabcut
 ARGS ?=
 
@@ -38,6 +40,7 @@ bench: $(VENV)/.dev ## Measure, and print measured against target
 constraints: ## Pin the newest versions of everything in constraints.txt
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip --quiet install '.[dev]'
+	build/constraints/bin/python -m pip --quiet install $(PHOTOS)
 	build/constraints/bin/python -m pip freeze --exclude maskline | grep -v '@' > constraints.txt
 	rm -rf build/constraints
 
@@ -50,9 +53,11 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[demo]'
+	$(INSTALL) -e '.[local]'
+	$(INSTALL) $(PHOTOS)
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
+	$(INSTALL) $(PHOTOS)
 	@touch $@ $(VENV)/.demo
