@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-compile -c constraints.txt
+INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-compile --no-warn-conflicts -c constraints.txt
 # Only its photos are wanted; what it needs to run would double the size of the environment.
 PHOTOS := --no-deps scikit-image
 MODEL ?= grabcut
