@@ -2,6 +2,7 @@
 
 import pkgutil
 import time
+from http import HTTPStatus
 from importlib import import_module
 
 import structlog
@@ -14,6 +15,8 @@ from api.services import Services
 from maskline.jobs import new_job_id
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/artifacts/")
+
+_CHUNK_BYTES = 1 << 18
 
 logger = structlog.stdlib.get_logger(__name__)
 
@@ -52,6 +55,8 @@ def _install_door(app: Flask, services: Services) -> None:
 
     @app.after_request
     def leave(response: Response) -> Response:
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            _drain(services.settings.max_image_bytes)
         response.headers["X-Request-Id"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         logger.info(
@@ -62,3 +67,13 @@ def _install_door(app: Flask, services: Services) -> None:
             ms=round((time.perf_counter() - g.began) * 1000, 1),
         )
         return response
+
+
+def _drain(most_bytes: int) -> None:
+    """Read what a refused request still sends, within reason.
+
+    Otherwise gunicorn drops the connection, and the client may see that instead of the answer.
+    """
+    body = request.environ["wsgi.input"]
+    while most_bytes > 0 and (chunk := body.read(min(most_bytes, _CHUNK_BYTES))):
+        most_bytes -= len(chunk)

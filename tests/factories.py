@@ -1,6 +1,12 @@
 """Data for tests: name what matters, the rest is filled in."""
 
 from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from maskline.jobs import ImageRef, Job, Timings, new_job_id
 from maskline.requests import Priority, Prompt, SegmentationRequest, Subtask, Webhook
@@ -51,3 +57,28 @@ def make_card(model: str = "grabcut") -> ModelCard:
             "additionalProperties": False,
         },
     )
+
+
+DISC_BOX = (17.0, 9.0, 63.0, 55.0)  #: around the disc of ``picture``
+
+
+def picture(height: int = 64, width: int = 96) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3): a red disc at (40, 32) of radius 20 on a noisy green ground."""
+    noise = np.random.default_rng(0).integers(0, 30, (height, width, 3))
+    pixels = np.clip(np.array([20, 120, 40]) + noise, 0, 255).astype(np.uint8)
+    disc = disc_mask(height, width)
+    pixels[disc] = np.clip(np.array([200, 40, 30]) + noise[disc], 0, 255)
+    return pixels
+
+
+def disc_mask(height: int = 64, width: int = 96) -> NDArray[np.bool_]:
+    """bool (H, W): where the disc of ``picture`` is."""
+    y, x = np.mgrid[:height, :width]
+    return np.asarray((x - 40) ** 2 + (y - 32) ** 2 <= 20**2)
+
+
+def encoded(pixels: NDArray[np.generic], image_format: str, **options: Any) -> bytes:
+    """An image file."""
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, image_format, **options)
+    return out.getvalue()

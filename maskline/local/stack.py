@@ -95,6 +95,12 @@ class Stack:
         """The process ``redis``, ``s3``, ``worker-1`` … or ``api``."""
         return next(process for process in self.processes if process.name == name)
 
+    def suspend_watch(self) -> None:
+        """Let what dies stay dead from now on."""
+        self._stopping.set()
+        if self._watcher is not None:
+            self._watcher.join()
+
     def _take_folder(self) -> None:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self._lock = (self._data_dir / "lock").open("w")
@@ -177,9 +183,7 @@ class Stack:
                     process.start()
 
     def _end(self) -> None:
-        self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.join()
+        self.suspend_watch()
         for process in reversed(self.processes):
             process.stop()
         if self._lock is not None:

@@ -1,0 +1,5 @@
+"""``python -m maskline``."""
+
+from maskline.cli import main
+
+main()

@@ -1,0 +1,29 @@
+"""What all tests share: pictures."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.factories import encoded, picture
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """The folder with scikit-image's photos."""
+    spec = importlib.util.find_spec("skimage")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def coffee(photos: Path) -> bytes:
+    """A photo of 600 x 400 pixels."""
+    return (photos / "coffee.png").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def disc() -> bytes:
+    """A PNG of 96 x 64 pixels: a red disc at (40, 32) of radius 20 on a noisy green ground."""
+    return encoded(picture(), "PNG")
