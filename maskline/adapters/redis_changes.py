@@ -26,6 +26,7 @@ class ChangeListener:
         self._waiting: defaultdict[str, set[threading.Event]] = defaultdict(set)
         self._thread: threading.Thread | None = None
         self._subscribed = threading.Event()
+        self._closing = threading.Event()
 
     def wait(self, job_id: str, read: Callable[[], T], is_enough: Callable[[T], bool], timeout_s: float) -> T:
         """What ``read`` gives as soon as it is enough, or when the time is over."""
@@ -48,6 +49,12 @@ class ChangeListener:
                 if not self._waiting[job_id]:
                     del self._waiting[job_id]
 
+    def close(self) -> None:
+        """End the subscription."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
@@ -56,18 +63,18 @@ class ChangeListener:
         self._subscribed.wait(_POLL_S)
 
     def _listen(self) -> None:
-        while True:
+        while not self._closing.is_set():
             try:
                 with self._connection.redis.pubsub(ignore_subscribe_messages=True) as subscription:
                     subscription.subscribe(f"{self._connection.prefix}changes")
                     self._subscribed.set()
-                    while True:
+                    while not self._closing.is_set():
                         message = subscription.get_message(timeout=_POLL_S)
                         if message is not None:
                             self._wake(message["data"])
             except redis.RedisError:
                 self._subscribed.clear()
-                time.sleep(_POLL_S)
+                self._closing.wait(_POLL_S)
 
     def _wake(self, job_id: str) -> None:
         with self._lock:

@@ -48,6 +48,10 @@ class RedisJobStore:
         self._idempotency_ms = int(idempotency_expiry_s * 1000)
         self._changes = ChangeListener(connection)
 
+    def close(self) -> None:
+        """End what waits in the background; the connection stays open."""
+        self._changes.close()
+
     # -- JobStore
 
     def known_input(self, tenant: str, sha256: str) -> str | None:

@@ -1,0 +1,87 @@
+"""The S3 adapter against a real S3 server."""
+
+import time
+from io import BytesIO
+
+import boto3
+import httpx
+import pytest
+from botocore.config import Config
+
+from maskline.adapters.s3_artifacts import S3ArtifactStore
+from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge
+from maskline.local import Stack
+from maskline.local.ports import free_port
+from maskline.settings import Settings
+
+BODY = bytes(range(256)) * 2000
+
+
+@pytest.fixture(scope="module")
+def settings(stack: Stack) -> Settings:
+    public = {"MASKLINE_S3_PUBLIC_ENDPOINT": stack.environment["MASKLINE_S3_ENDPOINT"]}
+    return Settings.from_env(stack.environment | public)
+
+
+@pytest.fixture(scope="module")
+def store(settings: Settings) -> S3ArtifactStore:
+    return S3ArtifactStore.from_settings(settings)
+
+
+@pytest.mark.parametrize("key", ["tests/a.png", "tests/a b+c%20d.png", "tests/ä/ß.json", "tests/x~y=z&w.png"])
+@pytest.mark.parametrize("form", [bytes, BytesIO])
+def test_what_is_put_comes_back(store: S3ArtifactStore, settings: Settings, key: str, form: type) -> None:
+    store.put(key, form(BODY), "image/png")
+    assert store.get(key) == BODY
+    assert store.size(key) == len(BODY)
+    size, chunks = store.stream(key)
+    assert (size, b"".join(chunks)) == (len(BODY), BODY)
+    secret = settings.s3_secret_key
+    assert secret is not None
+    reader = boto3.client(  # somebody else's reading of the protocol
+        "s3",
+        endpoint_url=settings.s3_endpoint,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=secret.get_secret_value(),
+        region_name=settings.s3_region,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    assert reader.get_object(Bucket="maskline", Key=key)["Body"].read() == BODY
+    assert store.uri(key) == f"s3://maskline/{key}"
+    assert key in set(store.keys("tests/"))
+    store.delete([key, "tests/never-there"])
+    for call in (store.get, store.size, store.stream):
+        with pytest.raises(ArtifactNotFound):
+            call(key)
+
+
+def test_too_large_an_object_is_not_read(store: S3ArtifactStore) -> None:
+    store.put("tests/large", BODY, "image/png")
+    assert store.get("tests/large", max_bytes=len(BODY)) == BODY
+    with pytest.raises(ImageTooLarge):
+        store.get("tests/large", max_bytes=len(BODY) - 1)
+
+
+def test_a_presigned_url_opens_one_object_for_a_while(store: S3ArtifactStore) -> None:
+    store.put("tests/presigned.png", BODY, "image/png")
+    url = store.presign("tests/presigned.png", 2)
+    assert url is not None
+    assert httpx.get(url).content == BODY
+    assert httpx.get(url.replace("presigned", "other")).status_code in {400, 403}
+    time.sleep(3)
+    assert httpx.get(url).status_code in {400, 403}
+
+
+def test_an_absent_store_is_told_as_such(settings: Settings) -> None:
+    absent = S3ArtifactStore.from_settings(
+        settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{free_port()}"})
+    )
+    for call in (absent.check, lambda: absent.get("x"), lambda: absent.put("x", b"", "image/png")):
+        with pytest.raises(ArtifactStoreUnavailable):
+            call()
+
+
+def test_a_wrong_key_is_no_missing_object(settings: Settings) -> None:
+    stranger = S3ArtifactStore.from_settings(settings.model_copy(update={"s3_access_key": "stranger"}))
+    with pytest.raises(ArtifactStoreUnavailable):
+        stranger.get("tests/x")
