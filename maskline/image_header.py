@@ -112,12 +112,16 @@ def read_header(file: BinaryIO, limits: ImageLimits, *, auto_orient: bool = True
     """
     image = open_image(file, limits)
     media_type, extension = _FORMATS[image.format or ""]
+    orientation = orientation_of(image)
+    width, height = image.size
+    if is_turned_by_pillow(image) and orientation in _SIDEWAYS:
+        width, height = height, width
     return ImageHeader(
         media_type=media_type,
         extension=extension,
-        width=image.width,
-        height=image.height,
-        orientation=orientation_of(image) if auto_orient else _UPRIGHT,
+        width=width,
+        height=height,
+        orientation=orientation if auto_orient else _UPRIGHT,
     )
 
 
@@ -155,6 +159,11 @@ def orientation_of(image: Image.Image) -> int:
     except DAMAGE:
         return _UPRIGHT
     return orientation if orientation in range(1, 9) else _UPRIGHT
+
+
+def is_turned_by_pillow(image: Image.Image) -> bool:
+    """Whether Pillow itself turns an image of this format upright; its size is then that of the upright one."""
+    return image.format == "TIFF"
 
 
 def _check_size(image: Image.Image, limits: ImageLimits) -> None:

@@ -7,12 +7,13 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from maskline.errors import ImageUnreadable
-from maskline.image_header import DAMAGE, ImageLimits, open_image, orientation_of
+from maskline.image_header import DAMAGE, ImageLimits, is_turned_by_pillow, open_image, orientation_of
 from worker.family import Image
 
 _SIXTEEN_BIT = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 _UINT16_MAX = 65535
 _TO_UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+    1: None,
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
     4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
@@ -21,6 +22,7 @@ _TO_UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
     7: PillowImage.Transpose.TRANSVERSE,
     8: PillowImage.Transpose.ROTATE_90,
 }
+_TO_STORED = _TO_UPRIGHT | {6: PillowImage.Transpose.ROTATE_90, 8: PillowImage.Transpose.ROTATE_270}
 
 
 def decode(data: bytes, limits: ImageLimits, *, auto_orient: bool = True) -> Image:
@@ -38,12 +40,16 @@ def decode(data: bytes, limits: ImageLimits, *, auto_orient: bool = True) -> Ima
         ImageTooLarge: over one of the limits.
     """
     image = open_image(BytesIO(data), limits)
-    orientation = orientation_of(image) if auto_orient else 1
+    orientation = orientation_of(image)
+    if is_turned_by_pillow(image):
+        turn = _TO_STORED[orientation] if not auto_orient else None
+    else:
+        turn = _TO_UPRIGHT[orientation] if auto_orient else None
     try:
         image.load()
         picture = _to_rgb(image)
-        if orientation != 1:
-            picture = picture.transpose(_TO_UPRIGHT[orientation])
+        if turn is not None:
+            picture = picture.transpose(turn)
     except MemoryError as error:
         raise ImageUnreadable("the image needs more memory than there is") from error
     except DAMAGE as error:
