@@ -162,7 +162,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def is_turned_by_pillow(image: Image.Image) -> bool:
-    """Whether Pillow itself turns an image of this format upright; its size is then that of the upright one."""
+    """Whether Pillow itself turns images of this format upright; the size is then that of the upright one."""
     return image.format == "TIFF"
 
 

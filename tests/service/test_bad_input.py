@@ -115,13 +115,16 @@ def problem_of(answer: httpx.Response) -> Problem:
     return problem
 
 
+def submit(http: httpx.Client, body: bytes, request: str) -> httpx.Response:
+    image, text = ("a", body), (None, request, "application/json")
+    return http.post("/v1/jobs", files=[("image", image), ("request", text)])
+
+
 @pytest.mark.parametrize("bad", CASES, ids=lambda bad: bad.name)
 def test_each_fault_is_told(http: httpx.Client, bad: Bad) -> None:
     before = http.get("/v1/jobs", params={"pageSize": 1}).json()
     text = bad.request if isinstance(bad.request, str) else json.dumps(bad.request or {})
-    answer = http.post(
-        "/v1/jobs", files={"image": ("a", bad.body), "request": (None, text, "application/json")}
-    )
+    answer = submit(http, bad.body, text)
     problem = problem_of(answer)
     assert (problem.status, problem.code) == (bad.status, bad.code), problem
     told = problem.detail + "".join(fault.detail for fault in problem.errors or ())
@@ -137,8 +140,7 @@ def test_all_faults_are_told_at_once(http: httpx.Client) -> None:
         "prompts": [BOX, {"label": "b", "box": [0, 0, 200, 1]}, {"label": "c", "points": [[-1, 0]]}],
         "parameters": {"iterations": 0, "confidenceThreshold": "high"},
     }
-    files = {"image": ("a", PNG), "request": (None, json.dumps(request), "application/json")}
-    problem = problem_of(http.post("/v1/jobs", files=files))
+    problem = problem_of(submit(http, PNG, json.dumps(request)))
     assert {fault.pointer for fault in problem.errors or ()} == {
         "/subtask",
         "/prompts/1/box",

@@ -1,4 +1,5 @@
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ PLANES = hnp.arrays(
 @given(PLANES, st.floats(0, 1))
 def test_maps_mean_what_they_say(planes: NDArray[np.float32], threshold: float) -> None:
     """Against the definition, pixel by pixel."""
-    composer = Composer(*planes.shape[1:], max_id=len(planes))
+    composer = Composer(planes.shape[1], planes.shape[2], max_id=len(planes))
     for category_id, plane in enumerate(planes, 1):
         composer.add(category_id, plane)
     category_map, confidence_map = composer.maps(threshold)
@@ -146,7 +147,7 @@ def test_colors_differ_and_stay() -> None:
     assert len(set(colors)) == 255
     assert "#000000" not in colors
     assert colors[:2] == ["#f24c35", "#3556f2"]
-    near = [np.abs(np.subtract(rgb(a), rgb(b))).max() for a, b in zip(colors, colors[1:], strict=False)]
+    near = [np.abs(np.subtract(rgb(a), rgb(b))).max() for a, b in pairwise(colors)]
     assert min(near) > 40
 
 

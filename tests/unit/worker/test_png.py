@@ -49,4 +49,6 @@ def test_the_file_is_valid_for_another_reader() -> None:
 
     values = np.random.default_rng(0).integers(0, 256, (33, 57), np.uint8)
     data = np.frombuffer(encode_grayscale_png(values), np.uint8)
-    assert np.array_equal(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), values)
+    decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    assert decoded is not None
+    assert np.array_equal(decoded, values)
