@@ -17,6 +17,7 @@ from zlib_ng import zlib_ng
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAYSCALE, _PALETTE = 0, 3  # colour types
 _FILTER_UP = 2
+_ISAL_LEVEL = 1  # as fast as level 0, and a quarter smaller
 
 Rgb = tuple[int, int, int]
 
@@ -46,7 +47,7 @@ def encode_grayscale_png(values: NDArray[np.uint8] | NDArray[np.uint16]) -> byte
     Returns:
         The file.
     """
-    return _file(values, _GRAYSCALE, b"", isal_zlib.compress(_filtered(values), isal_zlib.ISAL_BEST_SPEED))
+    return _file(values, _GRAYSCALE, b"", isal_zlib.compress(_filtered(values), _ISAL_LEVEL))
 
 
 def _filtered(values: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
