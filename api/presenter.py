@@ -38,8 +38,6 @@ class Presenter:
 
     def full(self, job: Job, masks: Masks, root: str) -> JobResource:
         """The job with its place in the queue or its prediction."""
-        if job.state is JobState.QUEUED:
-            return self.brief(job).model_copy(update={"place": self._services.jobs.place(job.id)})
         if job.state is not JobState.SUCCEEDED:
             return self.brief(job)
         result = self._services.result_of(job)
@@ -73,6 +71,7 @@ class Presenter:
             finished_at=_time(job.finished_ms) if job.finished_ms else None,
             expires_at=_time(job.expires_ms),
             attempt=job.attempt,
+            place=job.place,
             timings=job.timings,
             width=job.image.width,
             height=job.image.height,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from maskline.adapters.celery_queue import CeleryTaskQueue, make_celery
+from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, make_celery
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_keys import RedisKeyStore
@@ -92,7 +92,11 @@ class Services:
         celery = make_celery(settings.redis_url, settings.redis_prefix, settings.job_deadline)
         return cls(
             settings=settings,
-            jobs=RedisJobStore(connection, idempotency_expiry_s=settings.idempotency_expiry),
+            jobs=RedisJobStore(
+                connection,
+                idempotency_expiry_s=settings.idempotency_expiry,
+                hint=CeleryHints(settings.redis_prefix),
+            ),
             artifacts=S3ArtifactStore.from_settings(settings),
             queue=CeleryTaskQueue(celery),
             models=RedisModelDirectory(connection),

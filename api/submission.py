@@ -1,23 +1,20 @@
-"""Accepting a job: check, store the image, store the request, record, publish. In this order, so that a job
-that was acknowledged can be found again whatever dies."""
+"""Accepting a job: check it, store it, record and publish it. In this order, so that a job that was
+acknowledged can be found again whatever dies."""
 
-import logging
-from collections.abc import Iterable
 from contextlib import suppress
+from io import SEEK_END, BytesIO
 
 from api.checks import check_request
-from api.intake import Submission, Upload
+from api.intake import Submission
 from api.services import Services
-from maskline.artifacts import input_key, request_key
-from maskline.codec import request_document
+from maskline.artifacts import submission_key
+from maskline.codec import trailer
 from maskline.errors import CapacityError, Fault, InvalidRequest, RequestError, ServiceError
 from maskline.image_header import ImageHeader, ImageLimits, read_header
 from maskline.jobs import ImageRef, Job, new_job_id
-from maskline.ports import Idempotency, InputGone
+from maskline.ports import Idempotency
 from maskline.requests import SegmentationRequest
 from maskline.results import ModelCard
-
-logger = logging.getLogger(__name__)
 
 
 class Submitter:
@@ -54,9 +51,7 @@ class Submitter:
         request = submission.request.model_copy(
             update={"model": card.id, "subtask": submission.request.subtask or card.subtasks[0]}
         )
-        job = self._create(tenant, request, submission, header, idempotency)
-        self._publish(job)
-        return job
+        return self._create(tenant, request, submission, header, idempotency)
 
     def _card(self, request: SegmentationRequest) -> ModelCard:
         return self._services.cards.find(request.model or self._services.settings.default_model)
@@ -90,51 +85,31 @@ class Submitter:
         header: ImageHeader | None,
         idempotency: Idempotency | None,
     ) -> Job:
-        services = self._services
+        services, upload = self._services, submission.upload
         expiry_ms = int((request.expires_in or services.settings.job_expiry) * 1000)
         job_id = new_job_id()
-        shared = services.jobs.known_input(tenant, submission.upload.sha256) if submission.upload else None
-        while True:
-            stored: list[str] = []
-            image = ImageRef(url=submission.url, uri=submission.uri)
-            if submission.upload is not None and header is not None:
-                key = shared or input_key(submission.upload.sha256, job_id, header.extension)
-                image = _image_ref(key, submission.upload, header)
-                if shared is None:
-                    services.artifacts.put(key, submission.upload.file, header.media_type)
-                    stored.append(key)
-            job = Job(id=job_id, tenant=tenant, request=request, image=image, expires_ms=expiry_ms)
-            key = request_key(job_id)
-            services.artifacts.put(key, request_document(job).encode(), "application/json")
-            stored.append(key)
-            try:
-                created = services.jobs.create(
-                    job, idempotency, services.settings.max_queued, shares_image=shared is not None
-                )
-            except InputGone:
-                self._discard(stored)
-                job_id, shared = new_job_id(), None
-                continue
-            except (RequestError, CapacityError):
-                self._discard(stored)
-                raise
-            if created.id != job_id:
-                self._discard(stored)
-            return created
-
-    def _discard(self, keys: Iterable[str]) -> None:
-        # What stays behind when this fails too is an object that no record names.
-        with suppress(ServiceError):
-            self._services.artifacts.delete(keys)
-
-    def _publish(self, job: Job) -> None:
+        key = submission_key(job_id, header.extension if header else "json")
+        image = ImageRef(url=submission.url, uri=submission.uri)
+        if upload is not None and header is not None:
+            width, height = header.size
+            image = ImageRef(
+                key=key, sha256=upload.sha256, media_type=header.media_type, width=width, height=height
+            )
+        job = Job(id=job_id, tenant=tenant, request=request, image=image, expires_ms=expiry_ms)
+        file = upload.file if upload else BytesIO()
+        file.seek(0, SEEK_END)
+        file.write(trailer(job))
+        services.artifacts.put(key, file, header.media_type if header else "application/json")
         try:
-            self._services.queue.publish_job(job.id, job.request.priority)
-        except ServiceError as error:
-            # The job is recorded, so it will run: the sweeper publishes it again.
-            logger.warning("job not published", exc_info=error, extra=job.log_context())
+            created = services.jobs.create(job, idempotency, services.settings.max_queued)
+        except (RequestError, CapacityError):
+            self._discard(key)
+            raise
+        if created.id != job_id:
+            self._discard(key)
+        return created
 
-
-def _image_ref(key: str, upload: Upload, header: ImageHeader) -> ImageRef:
-    width, height = header.size
-    return ImageRef(key=key, sha256=upload.sha256, media_type=header.media_type, width=width, height=height)
+    def _discard(self, key: str) -> None:
+        # What stays behind when this fails is an object that no record names.
+        with suppress(ServiceError):
+            self._services.artifacts.delete([key])

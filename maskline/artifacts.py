@@ -1,15 +1,13 @@
 """The keys of everything that Maskline keeps in the bucket.
 
-    inputs/{sha256}/{job}.{ext}           an image, named by its content and by the job that brought it first
-    jobs/{job}/request.json               what was accepted
+    jobs/{job}/submission.{ext}           what was accepted: the image, and the request behind it
     results/{job}/{attempt}/category.png  what an attempt made of it
                            /confidence.png
                            /segments.json
                            /prediction.json
                            /overlay.png
 
-Every key is written once and never overwritten: an attempt has its own folder, and an image that was
-deleted comes back under another key.
+Every key is written once and never overwritten: an attempt has its own folder.
 """
 
 from enum import StrEnum
@@ -30,14 +28,9 @@ class Artifact(StrEnum):
         return "image/png" if self.value.endswith(".png") else "application/json"
 
 
-def input_key(sha256: str, job_id: str, extension: str) -> str:
-    """Key of an image; ``extension`` without the dot."""
-    return f"inputs/{sha256}/{job_id}.{extension}"
-
-
-def request_key(job_id: str) -> str:
-    """Key of the accepted request."""
-    return f"jobs/{job_id}/request.json"
+def submission_key(job_id: str, extension: str) -> str:
+    """Key of what was accepted; ``extension`` (without the dot) is the image's."""
+    return f"jobs/{job_id}/submission.{extension}"
 
 
 def result_key(job_id: str, attempt: int, artifact: Artifact) -> str:

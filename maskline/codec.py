@@ -1,17 +1,25 @@
-"""``jobs/{id}/request.json``: what was accepted, so that a record can be made again from the bucket alone."""
+"""A submission as one object of the bucket: the image, its request behind it, and a footer.
+
+    image bytes | request as JSON | length of the JSON, 4 bytes, big-endian | b"MSK1"
+
+One object is written for a job, so that what was accepted is there wholly or not at all, at the price of one
+request to the store. Image viewers open it, for they ignore what follows the image. A job whose image is
+elsewhere has no image bytes.
+"""
+
+import struct
 
 from maskline.jobs import ImageRef, Job
 from maskline.requests import SegmentationRequest
 from maskline.wire import WireModel
 
-SCHEMA_VERSION = 1
+_FOOTER = struct.Struct(">I4s")
+_MAGIC = b"MSK1"
 
 
-class RequestDocument(WireModel):
-    """A job as it was accepted."""
+class SubmissionDocument(WireModel):
+    """A job as it was accepted; enough to make its record again."""
 
-    schema_version: int = SCHEMA_VERSION
-    """Grows when the meaning of a field changes."""
     id: str
     """Of the job."""
     tenant: str
@@ -22,6 +30,28 @@ class RequestDocument(WireModel):
     """Where the image is."""
 
 
-def request_document(job: Job) -> str:
-    """The document of a job, as JSON."""
-    return RequestDocument(id=job.id, tenant=job.tenant, request=job.request, image=job.image).to_json()
+class NotASubmission(ValueError):
+    """The bytes are no submission, or not a whole one."""
+
+
+def trailer(job: Job) -> bytes:
+    """What follows the image."""
+    document = SubmissionDocument(id=job.id, tenant=job.tenant, request=job.request, image=job.image)
+    text = document.to_json().encode()
+    return text + _FOOTER.pack(len(text), _MAGIC)
+
+
+def split_submission(data: bytes) -> tuple[memoryview, SubmissionDocument]:
+    """The image's bytes and the request.
+
+    Raises:
+        NotASubmission: the bytes are something else.
+    """
+    if len(data) < _FOOTER.size:
+        raise NotASubmission("too short for a footer")
+    length, magic = _FOOTER.unpack_from(data, len(data) - _FOOTER.size)
+    start = len(data) - _FOOTER.size - length
+    if magic != _MAGIC or start < 0:
+        raise NotASubmission("the footer is none of ours")
+    document = SubmissionDocument.model_validate_json(data[start : start + length])
+    return memoryview(data)[:start], document

@@ -73,7 +73,7 @@ class ImageRef(WireModel):
     """Where a job's image is. Exactly one of ``key``, ``uri`` and ``url`` is set."""
 
     key: str | None = None
-    """Key in Maskline's own bucket."""
+    """Of the submission in Maskline's own bucket."""
     uri: str | None = None
     """``s3://bucket/key`` in a bucket that the operator opened for import."""
     url: str | None = None
@@ -107,6 +107,8 @@ class Job:
     attempt: int = 0
     """The fencing token: only the latest attempt may end the job."""
     worker: str | None = None
+    place: int | None = None
+    """In the queue, 1 is next; known of a queued job that was read by itself."""
     timings: Timings | None = None
     failure: Failure | None = None
 

@@ -49,10 +49,6 @@ class JobStore(Protocol):
     Every method of the three store protocols raises ``JobStoreUnavailable`` when the store does not answer.
     """
 
-    def known_input(self, tenant: str, sha256: str) -> str | None:
-        """Key of an image of this content that a living job of the tenant uses, or None."""
-        ...
-
     def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
         """The job that the idempotency key belongs to, or None.
 
@@ -62,18 +58,14 @@ class JobStore(Protocol):
         """
         ...
 
-    def create(
-        self, job: Job, idempotency: Idempotency | None, max_queued: int, *, shares_image: bool
-    ) -> Job:
-        """The job, now queued; or, where the idempotency key is known, the job that it belongs to.
+    def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
+        """The job, now queued and published; or the job that the idempotency key belongs to.
 
         The store's clock sets the times; ``expires_ms - created_ms`` says how long the job lives.
-        ``shares_image``: the job's image is one that ``known_input`` told of.
 
         Raises:
             IdempotencyKeyReused: the key is known with another fingerprint.
             QueueFull: ``max_queued`` jobs wait already.
-            InputGone: the image that ``known_input`` told of has been deleted since.
         """
         ...
 
@@ -95,10 +87,6 @@ class JobStore(Protocol):
         """At most ``size`` jobs, newest first, beginning after ``token``."""
         ...
 
-    def place(self, job_id: str) -> int | None:
-        """Place in the queue, 1 is next; None: it does not wait."""
-        ...
-
     def cancel(self, tenant: str, job_id: str) -> Job:
         """The job, now cancelled; an ended job stays as it is.
 
@@ -107,8 +95,8 @@ class JobStore(Protocol):
         """
         ...
 
-    def delete(self, tenant: str, job_id: str) -> str | None:
-        """Forget the job, whatever its state; the key of its image if no other job uses that.
+    def delete(self, tenant: str, job_id: str) -> None:
+        """Forget the job, whatever its state.
 
         Raises:
             JobNotFound: there is none.
@@ -118,10 +106,6 @@ class JobStore(Protocol):
     def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
         """The job as soon as its version is above ``after_version``, or as it is when the time is over."""
         ...
-
-
-class InputGone(Exception):
-    """The image that a new job wants to share was deleted; store it again."""
 
 
 class LeaseStore(Protocol):
@@ -159,9 +143,9 @@ class HousekeepingStore(Protocol):
         """Jobs that wait."""
         ...
 
-    def expire(self, keep_s: float, limit: int) -> list[tuple[str, str | None]]:
-        """End jobs that are due and have not ended (they are kept for ``keep_s`` more seconds), and forget
-        ended ones that are due: ``(job id, key of its image if no other job uses that)``."""
+    def expire(self, keep_s: float, limit: int) -> list[str]:
+        """End jobs that are due and have not ended, to be kept for ``keep_s`` more seconds; forget ended ones
+        that are due, and return their ids."""
         ...
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:

@@ -38,7 +38,7 @@ def make_job(
             webhook=webhook,
             prompts=tuple(prompts),
         ),
-        image=image or ImageRef(key=f"inputs/{job_id}/x.png", sha256=job_id),
+        image=image or ImageRef(key=f"jobs/{job_id}/submission.png", sha256=job_id),
         expires_ms=int(lives_s * 1000),
     )
 

@@ -25,7 +25,7 @@ _TO_UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
 _TO_STORED = _TO_UPRIGHT | {6: PillowImage.Transpose.ROTATE_90, 8: PillowImage.Transpose.ROTATE_270}
 
 
-def decode(data: bytes, limits: ImageLimits, *, auto_orient: bool = True) -> Image:
+def decode(data: bytes | memoryview, limits: ImageLimits, *, auto_orient: bool = True) -> Image:
     """The first picture of an image file, upright unless ``auto_orient`` is off.
 
     Gray, palette, CMYK and other pictures become RGB. Transparency is dropped, as ``transformers`` and

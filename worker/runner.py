@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from maskline.artifacts import Artifact, result_key
+from maskline.codec import split_submission
 from maskline.errors import (
     ArtifactNotFound,
     DependencyError,
@@ -32,7 +33,7 @@ from worker.overlay import render_overlay
 
 logger = structlog.stdlib.get_logger(__name__)
 
-Fetch = Callable[[ImageRef], bytes]
+Fetch = Callable[[ImageRef], bytes | memoryview]
 
 
 class Models(Protocol):
@@ -146,7 +147,7 @@ class Runner:
             **watch.spent_ms,
         )
 
-    def _input(self, job: Job, data: bytes, image: Image) -> SegmentationInput:
+    def _input(self, job: Job, data: bytes | memoryview, image: Image) -> SegmentationInput:
         request = job.request
         return SegmentationInput(
             image=image,
@@ -197,9 +198,9 @@ def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]
 def fetcher(artifacts: ArtifactStore, get_url: Callable[[str, int], bytes], max_bytes: int) -> Fetch:
     """What gives an image's bytes, wherever it is."""
 
-    def fetch(image: ImageRef) -> bytes:
+    def fetch(image: ImageRef) -> bytes | memoryview:
         if image.key is not None:
-            return artifacts.get(image.key)
+            return split_submission(artifacts.get(image.key))[0]
         if image.uri is not None:
             bucket, _, key = image.uri.removeprefix("s3://").partition("/")
             return artifacts.get(key, bucket=bucket, max_bytes=max_bytes)

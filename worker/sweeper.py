@@ -54,11 +54,9 @@ class Sweeper:
         # A long queue makes every message old; new ones would only make it longer.
         patience = 1 + self._store.queue_depth() / _QUEUE_PER_WAIT
         self._publish(self._store.unpublished(self._republish_after_s * patience, _LIMIT))
-        for job_id, image_key in self._store.expire(_KEEP_EXPIRED_S, _LIMIT):
+        for job_id in self._store.expire(_KEEP_EXPIRED_S, _LIMIT):
             for prefix in job_prefixes(job_id):
                 self._artifacts.delete(self._artifacts.keys(prefix))
-            if image_key is not None:
-                self._artifacts.delete([image_key])
             logger.info("job expired", job=job_id)
 
     def _publish(self, jobs: Iterable[tuple[str, Priority]]) -> None:

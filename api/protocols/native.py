@@ -188,12 +188,10 @@ class _JobViews:
         problems=(404,),
     )
     def delete_job(self, job_id: str) -> Response:
-        image_key = self._jobs.delete(g.caller.tenant, job_id)
+        self._jobs.delete(g.caller.tenant, job_id)
         artifacts = self._services.artifacts
         for prefix in job_prefixes(job_id):
             artifacts.delete(artifacts.keys(prefix))
-        if image_key is not None:
-            artifacts.delete([image_key])
         return Response(status=HTTPStatus.NO_CONTENT)
 
     @operation(

@@ -5,6 +5,10 @@ is delivered again when it stays unacknowledged for longer than the visibility t
 The job record makes all of this harmless; ``docs/architecture.md`` says how.
 """
 
+import base64
+import json
+from uuid import uuid4
+
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import OperationalError
@@ -69,3 +73,49 @@ class CeleryTaskQueue:
             self._app.send_task(task, args=(job_id,), queue=queue, retry=False, ignore_result=True)
         except (OperationalError, OSError) as error:
             raise QueueUnavailable("the queue does not answer; try again in a moment") from error
+
+
+class CeleryHints:
+    """The messages that ``CeleryTaskQueue`` would send for jobs, for the job store to push by itself.
+
+    So a job is recorded and published in one step, and publishing costs next to nothing. The form is Celery's
+    message protocol 2 in the envelope of kombu's virtual transports; a test holds it against Celery's own.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        """``prefix``: of the keys in Redis."""
+        self._prefix = prefix
+
+    def __call__(self, job_id: str, priority: Priority) -> tuple[str, str]:
+        """The list of the broker, and the message that tells the workers of the job."""
+        queue, task_id = queue_name(priority), str(uuid4())
+        canvas = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+        body = json.dumps([[job_id], {}, canvas]).encode()
+        message = {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": {
+                "lang": "py",
+                "task": SEGMENT_TASK,
+                "id": task_id,
+                "root_id": task_id,
+                "parent_id": None,
+                "group": None,
+                "retries": 0,
+                "eta": None,
+                "expires": None,
+                "timelimit": [None, None],
+                "ignore_result": True,
+            },
+            "properties": {
+                "correlation_id": task_id,
+                "reply_to": "",
+                "delivery_mode": 2,
+                "delivery_info": {"exchange": queue, "routing_key": queue},
+                "priority": 0,
+                "body_encoding": "base64",
+                "delivery_tag": task_id,
+            },
+        }
+        return f"{self._prefix}{queue}", json.dumps(message)

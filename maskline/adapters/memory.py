@@ -19,7 +19,7 @@ from maskline.errors import (
 )
 from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
 from maskline.keys import ApiKey
-from maskline.ports import Event, Idempotency, InputGone, Page
+from maskline.ports import Event, Idempotency, Page
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
 
@@ -56,7 +56,6 @@ class MemoryJobStore:
 
     clock_ms: Callable[[], int] = _now_ms
     _records: dict[str, _Record] = field(default_factory=dict)
-    _inputs: dict[tuple[str, str], str] = field(default_factory=dict)
     _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _outbox: dict[str, _Due] = field(default_factory=dict)
     _dead_letters: dict[str, Event] = field(default_factory=dict)
@@ -64,10 +63,6 @@ class MemoryJobStore:
     _changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
 
     # -- JobStore
-
-    def known_input(self, tenant: str, sha256: str) -> str | None:
-        with self._changed:
-            return self._inputs.get((tenant, sha256))
 
     def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
         with self._changed:
@@ -79,19 +74,12 @@ class MemoryJobStore:
                 raise IdempotencyKeyReused(f"the idempotency key {idempotency.key!r} was used for {job_id}")
             return self.get(tenant, job_id)
 
-    def create(
-        self, job: Job, idempotency: Idempotency | None, max_queued: int, *, shares_image: bool
-    ) -> Job:
+    def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
         with self._changed:
             if idempotency is not None and (known := self.recall(job.tenant, idempotency)):
                 return known
             if self.queue_depth() >= max_queued:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
-            content = (job.tenant, job.image.sha256 or "")
-            if shares_image and self._inputs.get(content) != job.image.key:
-                raise InputGone
-            if job.image.key is not None:
-                self._inputs.setdefault(content, job.image.key)
             if idempotency is not None:
                 self._idempotency[job.tenant, idempotency.key] = (idempotency.fingerprint, job.id)
             now = self.clock_ms()
@@ -104,7 +92,7 @@ class MemoryJobStore:
                 expires_ms=now + job.expires_ms - job.created_ms,
             )
             self._records[job.id] = _Record(job=created, published_ms=now)
-            return created
+            return self.get(job.tenant, job.id)
 
     def get(self, tenant: str, job_id: str) -> Job:
         job = self.find(job_id)
@@ -115,7 +103,7 @@ class MemoryJobStore:
     def find(self, job_id: str) -> Job | None:
         with self._changed:
             record = self._records.get(job_id)
-            return record.job if record else None
+            return replace(record.job, place=self._place(job_id)) if record else None
 
     def page(
         self, tenant: str, *, state: JobState | None, model: str | None, size: int, token: str | None
@@ -132,7 +120,7 @@ class MemoryJobStore:
         page = tuple(jobs[:size])
         return Page(jobs=page, next_token=page[-1].id if len(jobs) > size else None)
 
-    def place(self, job_id: str) -> int | None:
+    def _place(self, job_id: str) -> int | None:
         with self._changed:
             waiting = sorted(
                 (record.job for record in self._records.values() if record.job.state is JobState.QUEUED),
@@ -145,10 +133,10 @@ class MemoryJobStore:
             job = self.get(tenant, job_id)
             return job if job.state.is_final else self._move(job_id, JobState.CANCELLED)
 
-    def delete(self, tenant: str, job_id: str) -> str | None:
+    def delete(self, tenant: str, job_id: str) -> None:
         with self._changed:
             self.get(tenant, job_id)
-            return self._forget(job_id)
+            self._forget(job_id)
 
     def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
         with self._changed:
@@ -220,12 +208,13 @@ class MemoryJobStore:
         with self._changed:
             return sum(record.job.state is JobState.QUEUED for record in self._records.values())
 
-    def expire(self, keep_s: float, limit: int) -> list[tuple[str, str | None]]:
+    def expire(self, keep_s: float, limit: int) -> list[str]:
         with self._changed:
             forgotten = []
             for job_id, record in self._among(None, limit, lambda r: r.job.expires_ms):
                 if record.job.state.is_final:
-                    forgotten.append((job_id, self._forget(job_id)))
+                    self._forget(job_id)
+                    forgotten.append(job_id)
                     continue
                 self._move(job_id, JobState.EXPIRED)
                 record.job = replace(record.job, expires_ms=self.clock_ms() + int(keep_s * 1000))
@@ -312,16 +301,9 @@ class MemoryJobStore:
         record.job = replace(record.job, queued_ms=now)
         record.published_ms = now
 
-    def _forget(self, job_id: str) -> str | None:
-        job = self._records.pop(job_id).job
+    def _forget(self, job_id: str) -> None:
+        del self._records[job_id]
         self._changed.notify_all()
-        key = job.image.key
-        if key is None or any(record.job.image.key == key for record in self._records.values()):
-            return None
-        content = (job.tenant, job.image.sha256 or "")
-        if self._inputs.get(content) == key:
-            del self._inputs[content]
-        return key
 
 
 @dataclass

@@ -4,14 +4,18 @@ Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
 from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull, WorkerLost
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
-from maskline.ports import Event, Idempotency, InputGone, Page
+from maskline.ports import Event, Idempotency, Page
 from maskline.requests import EventType, Priority, SegmentationRequest
+
+Hint = Callable[[str, Priority], tuple[str, str]]
+"""Job id and priority -> the list of the broker, and the message for it, that tell the workers of the job."""
 
 _SCAN = 200  # records read at once while a listing is filtered
 
@@ -40,8 +44,12 @@ def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
 class RedisJobStore:
     """``JobStore``, ``LeaseStore`` and ``HousekeepingStore`` over one Redis."""
 
-    def __init__(self, connection: RedisConnection, *, idempotency_expiry_s: float) -> None:
-        """``idempotency_expiry_s``: how long an idempotency key is remembered."""
+    def __init__(
+        self, connection: RedisConnection, *, idempotency_expiry_s: float, hint: Hint | None = None
+    ) -> None:
+        """``idempotency_expiry_s``: how long an idempotency key is remembered; ``hint``: publishes a new job
+        in the very step that records it."""
+        self._hint = hint
         self._connection = connection
         self._redis = connection.redis
         self._prefix = connection.prefix
@@ -54,19 +62,14 @@ class RedisJobStore:
 
     # -- JobStore
 
-    def known_input(self, tenant: str, sha256: str) -> str | None:
-        with translated():
-            return self._redis.hget(f"{self._prefix}inputs", f"{tenant}:{sha256}")
-
     def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
         with translated():
             known = self._redis.get(f"{self._prefix}idempotency:{tenant}:{idempotency.key}")
         return self._known(tenant, idempotency, known) if known else None
 
-    def create(
-        self, job: Job, idempotency: Idempotency | None, max_queued: int, *, shares_image: bool
-    ) -> Job:
+    def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
         webhook = job.request.webhook
+        broker_list, message = self._hint(job.id, job.request.priority) if self._hint else ("", "")
         status, *details = self._connection.run(
             "create",
             job.id,
@@ -74,26 +77,27 @@ class RedisJobStore:
             job.request.priority,
             job.request.to_json(),
             job.image.to_json(),
-            job.image.key or "",
-            job.image.sha256 or "",
-            int(shares_image),
             job.expires_ms - job.created_ms,
             idempotency.key if idempotency else "",
             idempotency.fingerprint if idempotency else "",
             self._idempotency_ms,
             ",".join(webhook.events) if webhook else "",
             max_queued,
+            broker_list,
+            message,
         )
         match status:
             case "created":
-                return job_from_record(job.id, as_mapping(details[0]))
+                now, rank = details
+                expires_ms = now + job.expires_ms - job.created_ms
+                return replace(
+                    job, version=1, created_ms=now, queued_ms=now, expires_ms=expires_ms, place=rank + 1
+                )
             case "known":
                 assert idempotency is not None  # noqa: S101 (only a request with a key can be known)
                 return self._known(job.tenant, idempotency, details[0])
-            case "full":
-                raise QueueFull(f"{max_queued} jobs wait already; try again later")
             case _:
-                raise InputGone
+                raise QueueFull(f"{max_queued} jobs wait already; try again later")
 
     def _known(self, tenant: str, idempotency: Idempotency, known: str) -> Job:
         fingerprint, job_id = known.split(" ")
@@ -105,16 +109,18 @@ class RedisJobStore:
         return self.get(tenant, job_id)
 
     def get(self, tenant: str, job_id: str) -> Job:
-        with translated():
-            record = self._redis.hgetall(f"{self._prefix}job:{job_id}")
-        if record.get("tenant") != tenant:
+        job = self.find(job_id)
+        if job is None or job.tenant != tenant:
             raise JobNotFound(f"there is no job {job_id!r}")
-        return job_from_record(job_id, record)
+        return job
 
     def find(self, job_id: str) -> Job | None:
         with translated():
             record = self._redis.hgetall(f"{self._prefix}job:{job_id}")
-        return job_from_record(job_id, record) if record else None
+        if not record:
+            return None
+        job = job_from_record(job_id, record)
+        return replace(job, place=self._place(job_id)) if job.state is JobState.QUEUED else job
 
     def page(
         self, tenant: str, *, state: JobState | None, model: str | None, size: int, token: str | None
@@ -142,7 +148,7 @@ class RedisJobStore:
         jobs = tuple(found[:size])
         return Page(jobs=jobs, next_token=jobs[-1].id if len(found) > size else None)
 
-    def place(self, job_id: str) -> int | None:
+    def _place(self, job_id: str) -> int | None:
         with translated():
             rank = self._redis.zrank(f"{self._prefix}queue", job_id)
         return None if rank is None else int(rank) + 1
@@ -153,11 +159,9 @@ class RedisJobStore:
             raise JobNotFound(f"there is no job {job_id!r}")
         return job_from_record(job_id, as_mapping(record))
 
-    def delete(self, tenant: str, job_id: str) -> str | None:
-        key = self._connection.run("delete", job_id, tenant)
-        if key is None:
+    def delete(self, tenant: str, job_id: str) -> None:
+        if self._connection.run("delete", job_id, tenant) is None:
             raise JobNotFound(f"there is no job {job_id!r}")
-        return key or None
 
     def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
         return self._changes.wait(
@@ -208,10 +212,8 @@ class RedisJobStore:
         with translated():
             return int(self._redis.zcard(f"{self._prefix}queue"))
 
-    def expire(self, keep_s: float, limit: int) -> list[tuple[str, str | None]]:
-        return [
-            (job_id, key or None) for job_id, key in self._connection.run("expire", int(keep_s * 1000), limit)
-        ]
+    def expire(self, keep_s: float, limit: int) -> list[str]:
+        return list(self._connection.run("expire", int(keep_s * 1000), limit))
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         return bool(self._connection.run("lead", name, holder, int(for_s * 1000)))

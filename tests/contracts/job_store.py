@@ -8,8 +8,8 @@ from typing import Protocol
 import pytest
 
 from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull
-from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome
-from maskline.ports import HousekeepingStore, Idempotency, InputGone, JobStore, LeaseStore
+from maskline.jobs import Failure, Job, JobState, Outcome
+from maskline.ports import HousekeepingStore, Idempotency, JobStore, LeaseStore
 from maskline.requests import EventType, Priority, Webhook
 from tests.factories import SECRET, TIMINGS, make_job
 
@@ -24,10 +24,12 @@ class Store(JobStore, LeaseStore, HousekeepingStore, Protocol):
     """All three sides of the records."""
 
 
-def submit(
-    store: Store, job: Job, *, idempotency: Idempotency | None = None, shares_image: bool = False
-) -> Job:
-    return store.create(job, idempotency, MANY, shares_image=shares_image)
+def submit(store: Store, job: Job, *, idempotency: Idempotency | None = None) -> Job:
+    return store.create(job, idempotency, MANY)
+
+
+def place(store: Store, job: Job) -> int | None:
+    return store.get(job.tenant, job.id).place
 
 
 def run(store: Store, job: Job, outcome: Outcome = SUCCESS) -> Job:
@@ -77,41 +79,11 @@ class JobStoreContract:
             submit(store, make_job(), idempotency=other)
 
     def test_a_full_queue_refuses(self, store: Store) -> None:
-        store.create(make_job(), None, 1, shares_image=False)
+        store.create(make_job(), None, 1)
         refused = make_job()
         with pytest.raises(QueueFull):
-            store.create(refused, None, 1, shares_image=False)
+            store.create(refused, None, 1)
         assert store.find(refused.id) is None
-
-    # -- images
-
-    def test_an_image_is_kept_while_a_job_uses_it(self, store: Store) -> None:
-        image = ImageRef(key="inputs/c/1.png", sha256="c")
-        first = submit(store, make_job(image=image))
-        assert store.known_input("default", "c") == "inputs/c/1.png"
-        assert store.known_input("other", "c") is None
-        second = submit(store, make_job(image=image), shares_image=True)
-        assert store.delete("default", first.id) is None
-        assert store.delete("default", second.id) == "inputs/c/1.png"
-        assert store.known_input("default", "c") is None
-
-    def test_a_deleted_image_can_not_be_shared(self, store: Store) -> None:
-        image = ImageRef(key="inputs/c/1.png", sha256="c")
-        store.delete("default", submit(store, make_job(image=image)).id)
-        with pytest.raises(InputGone):
-            submit(store, make_job(image=image), shares_image=True)
-
-    def test_two_copies_of_an_image_are_told_apart(self, store: Store) -> None:
-        first = submit(store, make_job(image=ImageRef(key="inputs/c/1.png", sha256="c")))
-        second = submit(store, make_job(image=ImageRef(key="inputs/c/2.png", sha256="c")))
-        assert store.known_input("default", "c") == "inputs/c/1.png"
-        assert store.delete("default", second.id) == "inputs/c/2.png"
-        assert store.known_input("default", "c") == "inputs/c/1.png"
-        assert store.delete("default", first.id) == "inputs/c/1.png"
-
-    def test_a_job_without_an_image_of_ours_deletes_none(self, store: Store) -> None:
-        job = submit(store, make_job(image=ImageRef(url="https://example.com/a.png")))
-        assert store.delete("default", job.id) is None
 
     # -- attempts
 
@@ -176,7 +148,7 @@ class JobStoreContract:
             assert claimed is not None
             assert claimed.attempt == attempt
             assert store.release(job.id, attempt)
-            assert store.place(job.id) == 1
+            assert place(store, job) == 1
         assert store.reap(1, MANY) == []
 
     def test_a_job_that_loses_its_workers_is_failed(self, store: Store) -> None:
@@ -220,9 +192,9 @@ class JobStoreContract:
         first = submit(store, make_job())
         time.sleep(0.002)
         second = submit(store, make_job())
-        assert [store.place(job.id) for job in (first, second, bulk)] == [1, 2, 3]
+        assert [place(store, job) for job in (first, second, bulk)] == [1, 2, 3]
         store.claim(first.id, "w", LEASE_S)
-        assert [store.place(job.id) for job in (first, second, bulk)] == [None, 1, 2]
+        assert [place(store, job) for job in (first, second, bulk)] == [None, 1, 2]
         assert store.queue_depth() == 2
 
     def test_a_job_without_a_message_is_published_again_but_not_at_once(self, store: Store) -> None:
@@ -276,14 +248,13 @@ class JobStoreContract:
         assert not store.finish(running.id, claimed.attempt, SUCCESS)
         assert store.expire(0.05, MANY) == []
         time.sleep(0.06)
-        gone = dict(store.expire(0.05, MANY))
-        assert gone == {waiting.id: waiting.image.key, running.id: running.image.key}
+        assert set(store.expire(0.05, MANY)) == {waiting.id, running.id}
         assert store.find(waiting.id) is None
 
     def test_an_ended_job_is_forgotten_in_time(self, store: Store) -> None:
         job = run(store, submit(store, make_job(lives_s=0.05)))
         time.sleep(0.06)
-        assert store.expire(60, MANY) == [(job.id, job.image.key)]
+        assert store.expire(60, MANY) == [job.id]
         assert store.expire(60, MANY) == []
 
     # -- events

@@ -5,7 +5,8 @@ local forgotten = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'expiry', '-inf', now, 'LIMIT', 0, limit)) do
   local record = record_of(id)
   if FINAL[redis.call('HGET', record, 'state')] then
-    forgotten[#forgotten + 1] = { id, forget(id) }
+    forget(id)
+    forgotten[#forgotten + 1] = id
   else
     move(id, 'expired', now)
     redis.call('HSET', record, 'expires_ms', now + keep)

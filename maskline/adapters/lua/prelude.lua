@@ -7,8 +7,6 @@
 -- expiry                 zset    all jobs, by the time at which they are due to expire
 -- jobs:{tenant}          zset    all jobs of a tenant; ids sort by time
 -- jobs:{tenant}:{state}  zset    the same by state
--- inputs                 hash    {tenant}:{sha256} -> key of an image that living jobs use
--- input_uses             hash    key of an image -> how many jobs use it
 -- idempotency:{tenant}:{key}     "{fingerprint} {job id}"
 -- outbox                 zset    events, by the time at which they are due
 -- events                 hash    event id -> event
@@ -71,10 +69,10 @@ local function move(id, to, now)
   redis.call('PUBLISH', prefix .. 'changes', id)
 end
 
--- Remove every trace of a job; the key of its image, if no other job uses that, or ''.
+-- Remove every trace of a job.
 local function forget(id)
   local record = record_of(id)
-  local tenant, state, key, sha256 = unpack(redis.call('HMGET', record, 'tenant', 'state', 'input_key', 'input_sha256'))
+  local tenant, state = unpack(redis.call('HMGET', record, 'tenant', 'state'))
   redis.call('DEL', record)
   redis.call('ZREM', prefix .. 'jobs:' .. tenant, id)
   redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. state, id)
@@ -83,15 +81,6 @@ local function forget(id)
   redis.call('ZREM', prefix .. 'leases', id)
   redis.call('ZREM', prefix .. 'expiry', id)
   redis.call('PUBLISH', prefix .. 'changes', id)
-  if key == '' or redis.call('HINCRBY', prefix .. 'input_uses', key, -1) > 0 then
-    return ''
-  end
-  redis.call('HDEL', prefix .. 'input_uses', key)
-  local content = tenant .. ':' .. sha256
-  if redis.call('HGET', prefix .. 'inputs', content) == key then
-    redis.call('HDEL', prefix .. 'inputs', content)
-  end
-  return key
 end
 
 -- Whether the attempt still holds the job.

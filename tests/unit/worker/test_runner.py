@@ -10,6 +10,7 @@ import pytest
 from maskline.adapters.memory import MemoryArtifactStore, MemoryJobStore, MemoryTaskQueue
 from maskline.artifacts import Artifact, result_key
 from maskline.catalog import load_catalog
+from maskline.codec import trailer
 from maskline.errors import ArtifactStoreUnavailable
 from maskline.image_header import ImageLimits
 from maskline.jobs import ImageRef, Job, JobState
@@ -67,8 +68,8 @@ class Bench:
         made = SegmentationRequest(**{**dict(job.request), **request})
         job = Job(id=job.id, tenant=job.tenant, request=made, image=job.image, expires_ms=job.expires_ms)
         if job.image.key is not None:
-            self.artifacts.put(job.image.key, body, "image/png")
-        return self.jobs.create(job, None, MANY, shares_image=False)
+            self.artifacts.put(job.image.key, body + trailer(job), "image/png")
+        return self.jobs.create(job, None, MANY)
 
     def run(self, job: Job) -> Job:
         self.runner().run(job.id)
@@ -186,7 +187,7 @@ def test_a_message_for_a_job_that_is_held_or_ended_changes_nothing(bench: Bench)
 
 def test_an_image_url_inside_the_network_is_not_fetched(bench: Bench) -> None:
     job = make_job(image=ImageRef(url="http://127.0.0.1/a.png"))
-    bench.jobs.create(job, None, MANY, shares_image=False)
+    bench.jobs.create(job, None, MANY)
     ended = bench.run(job)
     assert ended.failure is not None
     assert ended.failure.code == "image_unreachable"
