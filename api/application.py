@@ -18,7 +18,7 @@ _OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1
 
 _CHUNK_BYTES = 1 << 18
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 
 def create_app(services: Services) -> Flask:
@@ -47,9 +47,7 @@ def _install_door(app: Flask, services: Services) -> None:
         g.began = time.perf_counter()
         g.request_id = request.headers.get("X-Request-Id", "")[:128] or new_job_id()
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request=g.request_id)
-        if request.view_args and (job_id := request.view_args.get("job_id")):
-            structlog.contextvars.bind_contextvars(job=job_id)
+        structlog.contextvars.bind_contextvars(request=g.request_id, **(request.view_args or {}))
         if not request.path.startswith(_OPEN_PATHS):
             g.caller = authenticate(key_of(request), admin_key_text, services.keys)
 

@@ -1,9 +1,9 @@
 """Errors as HTTP: the one place where an error gets its status, and the problem+json that tells of it."""
 
 import http
-import logging
 from collections.abc import Mapping
 
+import structlog
 from flask import Flask, Response, g, request
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
@@ -12,7 +12,7 @@ from maskline import errors
 from maskline.errors import Fault, InvalidRequest, ServiceError
 from maskline.resources import FaultResource, Problem
 
-logger = logging.getLogger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 PROBLEM_TYPE_BASE = "urn:maskline:problem:"
@@ -89,7 +89,7 @@ def _sentence(message: str) -> str:
 def _service_error(error: ServiceError) -> Response:
     status = status_of(error)
     if status >= 500 and not error.retryable:
-        logger.error("request failed", exc_info=error, extra={"code": error.code})
+        logger.error("request failed", exc_info=error, code=error.code)
     headers = {}
     if error.retryable:
         headers["Retry-After"] = str(RETRY_AFTER_S)

@@ -29,14 +29,14 @@ class Masks(StrEnum):
 
 
 class Presenter:
-    """Renders jobs; ``root`` is the API's base URL as the client wrote it."""
+    """Renders jobs."""
 
     def __init__(self, services: Services, urls: ArtifactUrls) -> None:
         """``services``: where results are read; ``urls``: makes the masks' URLs."""
         self._services = services
         self._urls = urls
 
-    def full(self, job: Job, masks: Masks, root: str) -> JobResource:
+    def full(self, job: Job, masks: Masks) -> JobResource:
         """The job with its place in the queue or its prediction."""
         if job.state is not JobState.SUCCEEDED:
             return self.brief(job)
@@ -45,7 +45,7 @@ class Presenter:
             update={
                 "width": result.width,
                 "height": result.height,
-                "prediction": self.prediction(job, masks, root),
+                "prediction": self.prediction(job, masks),
                 "annotation_specs": result.annotation_specs,
                 "bit_depth": result.bit_depth,
                 "segment_count": result.segment_count,
@@ -78,7 +78,7 @@ class Presenter:
             error=job.failure,
         )
 
-    def prediction(self, job: Job, masks: Masks, root: str) -> Prediction:
+    def prediction(self, job: Job, masks: Masks) -> Prediction:
         """The Vertex result object.
 
         Raises:
@@ -87,7 +87,7 @@ class Presenter:
         """
         require_result(job)
         given = {
-            output: self._mask(result_key(job.id, job.attempt, file), masks, root)
+            output: self._mask(result_key(job.id, job.attempt, file), masks)
             for output, file in _FILE_OF_OUTPUT.items()
             if output in job.request.outputs
         }
@@ -95,10 +95,10 @@ class Presenter:
             category_mask=given.get(Output.CATEGORY_MASK), confidence_mask=given.get(Output.CONFIDENCE_MASK)
         )
 
-    def _mask(self, key: str, masks: Masks, root: str) -> str:
+    def _mask(self, key: str, masks: Masks) -> str:
         match masks:
             case Masks.URL:
-                return self._urls.make(key, root)
+                return self._urls.make(key)
             case Masks.URI:
                 return self._services.artifacts.uri(key)
             case Masks.INLINE:

@@ -10,10 +10,20 @@ from api.openapi import BINARY, make_document, operation
 from api.services import Services
 from maskline.errors import DependencyError
 from maskline.resources import HealthResource
+from maskline.wire import WireModel
 
 _JSON = "application/json"
 DOCS_PATH = "/docs"
 DOCUMENT_PATH = "/openapi.json"
+
+
+class ArtifactQuery(WireModel):
+    """Query of a signed URL."""
+
+    expires: int
+    """When the URL ends, in seconds since 1970."""
+    signature: str
+    """Over the key and that time."""
 
 
 def make_blueprint(services: Services) -> Blueprint:
@@ -47,17 +57,19 @@ def make_blueprint(services: Services) -> Blueprint:
     def get_document() -> Response:
         return jsonify(make_document(current_app, version("maskline")))
 
-    @blueprint.get(f"{ARTIFACT_PATH}/<token>/<name>")
+    @blueprint.get(f"{ARTIFACT_PATH}/<path:key>")
     @operation(
         "An artifact behind a signed URL",
         tag="results",
+        query=ArtifactQuery,
         answers={200: ("image/png", BINARY)},
-        problems=(404,),
+        problems=(404, 422),
         is_open=True,
     )
-    def get_artifact(token: str, name: str) -> Response:
-        size, chunks = services.artifacts.stream(urls.read(token))
-        media_type = "image/png" if name.endswith(".png") else _JSON
+    def get_artifact(key: str, query: ArtifactQuery) -> Response:
+        urls.check(key, query.expires, query.signature)
+        size, chunks = services.artifacts.stream(key)
+        media_type = "image/png" if key.endswith(".png") else _JSON
         headers = {"Content-Length": str(size), "Cache-Control": "private, no-store"}
         return Response(chunks, mimetype=media_type, headers=headers)
 

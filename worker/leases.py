@@ -13,7 +13,7 @@ from maskline.jobs import Failure, Job, Outcome
 from maskline.ports import LeaseStore
 from worker.periodic import Periodic
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 _RENEWALS_PER_LEASE = 4
 

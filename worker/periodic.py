@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 
 class Periodic:

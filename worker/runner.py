@@ -31,7 +31,7 @@ from worker.leases import Lease, LeaseKeeper, LeaseLost
 from worker.masks import render_category_mask, render_confidence_mask, to_segments
 from worker.overlay import render_overlay
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 Fetch = Callable[[ImageRef], bytes | memoryview]
 

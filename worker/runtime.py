@@ -27,7 +27,7 @@ from worker.runner import Runner, fetcher
 from worker.sweeper import Sweeper
 from worker.webhooks import WebhookDelivery
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 _PULSE_S = 5.0
 _PULSES_PER_LIFE = 3

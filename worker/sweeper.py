@@ -12,7 +12,7 @@ from maskline.errors import QueueUnavailable
 from maskline.ports import ArtifactStore, HousekeepingStore, TaskQueue
 from maskline.requests import Priority
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 _LIMIT = 500  # jobs looked at in one call
 _LEADS_FOR_INTERVALS = 5

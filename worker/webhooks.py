@@ -14,7 +14,7 @@ from maskline.jobs import Job
 from maskline.ports import Event, HousekeepingStore
 from worker.outgoing import OutgoingClient, Refused
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = structlog.get_logger(module=__name__)
 
 # Standard Webhooks' own example of a schedule, about three days in all.
 RETRY_AFTER_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)

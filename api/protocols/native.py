@@ -203,7 +203,7 @@ class _JobViews:
     )
     def get_prediction(self, job_id: str, query: PredictionQuery) -> Response:
         job = self._jobs.get(g.caller.tenant, job_id)
-        prediction = self._presenter.prediction(job, query.masks, request.host_url)
+        prediction = self._presenter.prediction(job, query.masks)
         return Response(prediction.to_json(), mimetype=JSON)
 
     @operation("The category mask", tag="results", answers={200: (PNG, BINARY)}, problems=(404, 409))
@@ -247,13 +247,13 @@ class _JobViews:
     )
     def get_events(self, job_id: str, query: JobQuery) -> Response:
         job = self._jobs.get(g.caller.tenant, job_id)
-        events = self._events(g.caller.tenant, job, query.masks, request.host_url)
+        events = self._events(g.caller.tenant, job, query.masks)
         return Response(
             events, mimetype=EVENTS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
 
     def _answer(self, job: Job, masks: Masks, status: HTTPStatus) -> Response:
-        resource = self._presenter.full(job, masks, request.host_url)
+        resource = self._presenter.full(job, masks)
         headers = {} if job.state.is_final else {"Retry-After": str(_POLL_AFTER_S)}
         return Response(resource.to_json(), status, headers, mimetype=JSON)
 
@@ -264,18 +264,18 @@ class _JobViews:
                 job = self._jobs.wait(job.tenant, job.id, job.version, left)
         return job
 
-    def _events(self, tenant: str, job: Job, masks: Masks, root: str) -> Iterator[str]:
+    def _events(self, tenant: str, job: Job, masks: Masks) -> Iterator[str]:
         with self._services.waiters.seat() as seated:
             if not seated:
                 raise CapacityError("too many requests wait already; poll the job instead")
-            yield _event(self._presenter.full(job, masks, root))
+            yield _event(self._presenter.full(job, masks))
             while not job.state.is_final:
                 seen = self._jobs.wait(tenant, job.id, job.version, _KEEP_ALIVE_S)
                 if seen.version == job.version:
                     yield ": still there\n\n"
                     continue
                 job = seen
-                yield _event(self._presenter.full(job, masks, root))
+                yield _event(self._presenter.full(job, masks))
 
     def _file(self, job_id: str, artifact: Artifact, output: Output) -> Response:
         job = self._jobs.get(g.caller.tenant, job_id)

@@ -1,26 +1,24 @@
 """Artifacts in an S3 store.
 
-Single objects travel by plain HTTP requests that botocore's signer signs: a whole call of boto3's client
-costs several times what the transfer of a mask does. Listing, deleting and checking are boto3's.
+Single objects travel by plain presigned HTTP requests: a whole call of boto3's client costs several times
+what the transfer of a mask does. Listing, deleting and checking are boto3's.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import SEEK_END
 from itertools import islice
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self
 from urllib.parse import quote
 
 import boto3
 import urllib3
-from botocore.auth import S3SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
 from botocore.config import Config
-from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
+from maskline.adapters.s3_signing import presigned_url
 from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge
-from maskline.settings import Settings
+from maskline.settings import Settings, SettingsError
 
 _SIGNATURE_LIFE_S = 300
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)
@@ -53,7 +51,10 @@ class S3ArtifactStore:
         self._region = region
         self._endpoint = endpoint
         self._public_endpoint = public_endpoint
-        self._credentials = session.get_credentials()
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise SettingsError("there are no S3 keys; set MASKLINE_S3_ACCESS_KEY and MASKLINE_S3_SECRET_KEY")
+        self._credentials = credentials
         self._http = urllib3.PoolManager(
             num_pools=8, maxsize=_POOL_SIZE, block=False, timeout=_TIMEOUT, retries=_RETRIES
         )
@@ -184,10 +185,16 @@ class S3ArtifactStore:
             if endpoint
             else f"https://{bucket}.s3.{self._region}.amazonaws.com/{path}"
         )
-        request = AWSRequest(method=method, url=url)
-        signer = S3SigV4QueryAuth(cast(Credentials, self._credentials), "s3", self._region, expires_s)
-        signer.add_auth(request)
-        return cast(str, request.url)
+        credentials = self._credentials.get_frozen_credentials()
+        return presigned_url(
+            method,
+            url,
+            access_key=credentials.access_key or "",
+            secret_key=credentials.secret_key or "",
+            session_token=credentials.token,
+            region=self._region,
+            expires_s=expires_s,
+        )
 
 
 @contextmanager

@@ -2,13 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from maskline.client import (
     ApiError,
@@ -30,6 +32,7 @@ EXIT_CODES = {
     5: "the wait was over before the job",
     130: "Ctrl-C",
 }
+_PIPE_WIDTH = 100_000
 SERVICE_FILE = Path("maskline-data/service.json")
 
 to_people = Console(stderr=True)
@@ -65,6 +68,17 @@ def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on standard output, to the letter; into a pipe or a file each row in one line, in full."""
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0)  # an id is for copying
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = results if results.is_terminal else Console(width=_PIPE_WIDTH)
+    console.print(table)
+
+
 def as_exit_code(error: Exception) -> int:
     """The exit code for an error, after telling of it; an error that nobody expects is raised again."""
     match error:
@@ -77,8 +91,8 @@ def as_exit_code(error: Exception) -> int:
         case ApiError() | MasklineError():
             code, text = 3, str(error)
         case ValidationError():
-            faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            code, text = 2, "\n".join(faults)
+            faults = ((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
+            code, text = 2, "\n".join(": ".join(filter(None, fault)) for fault in faults)
         case OSError():
             code, text = 2, str(error)
         case _:

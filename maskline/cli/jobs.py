@@ -2,14 +2,14 @@
 
 import json
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import JsonValue
-from rich.table import Table
 
-from maskline.cli.context import ApiKey, Json, Url, connect, print_json, results, to_people
+from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, results, to_people
 from maskline.cli.prompts import read_prompts
 from maskline.client import Client
 from maskline.jobs import JobState
@@ -107,16 +107,24 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     with connect(url, api_key) as client:
-        jobs = [job for job, _ in zip(client.list(state=state, model=model), range(limit), strict=False)]
+        jobs = list(islice(client.list(state=state, model=model), limit))
     if as_json:
         print_json(jobs)
         return
-    table = Table("id", "state", "model", "created", "attempt", "error")
-    for job in jobs:
-        created = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-        error = job.error.code if job.error else ""
-        table.add_row(job.id, job.state, job.model, created, str(job.attempt), error)
-    results.print(table)
+    print_table(
+        ("id", "state", "model", "created", "attempt", "error"),
+        (
+            (
+                job.id,
+                job.state,
+                job.model,
+                f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+                str(job.attempt),
+                job.error.code if job.error else "",
+            )
+            for job in jobs
+        ),
+    )
 
 
 def cancel(job_id: JobId, url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
@@ -168,13 +176,17 @@ def _pairs(texts: list[str] | None) -> dict[str, JsonValue]:
     pairs: dict[str, JsonValue] = {}
     for text in texts or ():
         name, separator, value = text.partition("=")
-        if not separator:
+        if not separator or not name:
             raise typer.BadParameter(f"{text!r} is not of the form NAME=VALUE")
         try:
-            pairs[name] = json.loads(value)
+            pairs[name] = json.loads(value, parse_constant=_no_json)
         except ValueError:
             pairs[name] = value
     return pairs
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON, though Python reads it as such")
 
 
 def _show(job: JobResource, as_json: bool) -> None:

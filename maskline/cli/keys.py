@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from maskline.cli.context import ApiKey, Json, Url, connect, print_json, results, to_people
+from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, results, to_people
 
 app = typer.Typer(help="API keys of the service.", no_args_is_help=True)
 
@@ -24,7 +23,7 @@ def create_key(
     if as_json:
         print_json(created)
         return
-    results.print(created.key, highlight=False)
+    results.print(created.key, highlight=False, soft_wrap=True)
     to_people.print("Keep it: it is not shown again.")
 
 
@@ -36,11 +35,18 @@ def list_keys(url: Url = None, api_key: ApiKey = None, as_json: Json = False) ->
     if as_json:
         print_json(keys)
         return
-    table = Table("id", "name", "created", "expires")
-    for key in keys:
-        expires = f"{key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never"
-        table.add_row(key.id, key.name, f"{key.created_at:%Y-%m-%d %H:%M}", expires)
-    results.print(table)
+    print_table(
+        ("id", "name", "created", "expires"),
+        (
+            (
+                key.id,
+                key.name,
+                f"{key.created_at:%Y-%m-%d %H:%M}",
+                f"{key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never",
+            )
+            for key in keys
+        ),
+    )
 
 
 @app.command("revoke")

@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from maskline.cli.context import ApiKey, Json, Url, connect, print_json, results
+from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table
 
 app = typer.Typer(help="The models of the service.", no_args_is_help=True)
 
@@ -18,13 +17,20 @@ def list_models(url: Url = None, api_key: ApiKey = None, as_json: Json = False) 
     if as_json:
         print_json(page)
         return
-    table = Table("id", "family", "subtasks", "prompts", "available", "description")
-    for model in page.models:
-        name = f"{model.id} (default)" if model.id == page.default_model else model.id
-        available = "yes" if model.available else "no worker"
-        prompts = ", ".join(model.prompt_kinds) or "none"
-        table.add_row(name, model.family, ", ".join(model.subtasks), prompts, available, model.description)
-    results.print(table)
+    print_table(
+        ("id", "family", "subtasks", "prompts", "available", "description"),
+        (
+            (
+                f"{model.id} (default)" if model.id == page.default_model else model.id,
+                model.family,
+                ", ".join(model.subtasks),
+                ", ".join(model.prompt_kinds) or "none",
+                "yes" if model.available else "no worker",
+                model.description,
+            )
+            for model in page.models
+        ),
+    )
 
 
 @app.command("show")

@@ -4,7 +4,6 @@ Each box begins a prompt. A point belongs to the latest box of its label; withou
 together make a prompt.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,16 +45,11 @@ def read_prompts(
                 drafts.append(draft := _Draft(label))
             draft.points.append(numbers)
             draft.point_labels.append(point_label)
-    from_file = json.loads(file.read_text("utf-8")) if file else []
-    return _PROMPTS.validate_python(
-        [
-            *from_file,
-            *(
-                {"label": d.label, "box": d.box, "points": d.points, "pointLabels": d.point_labels}
-                for d in drafts
-            ),
-        ]
+    from_file = _PROMPTS.validate_json(file.read_bytes()) if file else ()
+    from_options = _PROMPTS.validate_python(
+        [{"label": d.label, "box": d.box, "points": d.points, "pointLabels": d.point_labels} for d in drafts]
     )
+    return from_file + from_options
 
 
 def _parse(text: str, count: int, form: str) -> tuple[str, list[float]]:

@@ -13,11 +13,13 @@ from maskline.client import calls
 from maskline.client.connection import POLL_S, settings_of
 from maskline.client.errors import ConnectionFailed, JobDidNotSucceed, WaitTimeout
 from maskline.client.requests import (
+    POLL_PAUSE_S,
     Call,
     EventParser,
     ImageInput,
-    check,
     parse,
+    parse_health,
+    poll_delay,
     retry_delay,
     submission,
 )
@@ -136,11 +138,14 @@ class AsyncClient:
         deadline = None if timeout is None else time.monotonic() + timeout
         wait_s = 0.0
         while True:
+            asked_at = time.monotonic()
             job = await self.get(job_id, wait=wait_s, masks=masks)
             if on_update is not None:
                 on_update(job)
             if job.state.is_final:
                 break
+            if pause := poll_delay(wait_s, time.monotonic() - asked_at):
+                await self._sleep(pause)
             left = POLL_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise WaitTimeout(job)
@@ -170,15 +175,29 @@ class AsyncClient:
 
     async def events(self, job_id: str) -> AsyncIterator[JobResource]:
         """The job now and at each change, until it ends."""
-        parser = EventParser()
         call = calls.get_events(job_id)
-        async with self._http.stream(call.method, call.path, timeout=self._timeout) as response:
-            if not response.is_success:
-                await response.aread()
-            check(response)
-            async for line in response.aiter_lines():
-                for job in parser.feed(line):
-                    yield job
+        seen: JobResource | None = None
+        attempt = 0
+        while seen is None or not seen.state.is_final:  # a stream that broke off is opened again
+            refusal = failure = None
+            try:
+                async with self._http.stream(call.method, call.path, timeout=self._timeout) as response:
+                    if response.is_success:
+                        parser = EventParser()
+                        async for chunk in response.aiter_bytes():
+                            for job in parser.feed(chunk):
+                                attempt = 0
+                                if seen is None or job.version != seen.version:
+                                    seen = job
+                                    yield job
+                    else:
+                        await response.aread()
+                        refusal = response
+            except httpx.RequestError as error:
+                failure = self._failure(error)
+            if seen is None or not seen.state.is_final:
+                await self._sleep(max(POLL_PAUSE_S, retry_delay(attempt, refusal, failure)))
+                attempt += 1
 
     async def prediction(self, job_id: str, *, masks: str = "inline") -> Prediction:
         """The Vertex result object; ``masks``: ``inline`` (base64), ``url`` or ``uri``."""
@@ -223,7 +242,7 @@ class AsyncClient:
     async def health(self) -> HealthResource:
         """Whether the service and what it stands on answer; an unavailable service is no error here."""
         response = await self._once(calls.get_readiness())
-        return parse(response, HealthResource)
+        return parse_health(response)
 
     async def _send(self, call: Call) -> httpx.Response:
         attempt = 0
@@ -235,12 +254,7 @@ class AsyncClient:
                 failure = error
             if response is not None and response.is_success:
                 return response
-            delay = retry_delay(attempt, response)
-            if delay is None:
-                if response is None:
-                    raise failure or ConnectionFailed("the service can't be reached")
-                check(response)
-            await self._sleep(delay or 0)
+            await self._sleep(retry_delay(attempt, response, failure))
             attempt += 1
 
     async def _once(self, call: Call) -> httpx.Response:
@@ -254,5 +268,9 @@ class AsyncClient:
                 content=call.content,
                 timeout=self._timeout + call.wait_s,
             )
-        except httpx.TransportError as error:
-            raise ConnectionFailed(f"{self._http.base_url} can't be reached: {error}") from error
+        except httpx.RequestError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: httpx.RequestError) -> ConnectionFailed:
+        reason = str(error) or type(error).__name__
+        return ConnectionFailed(f"{self._http.base_url} can't be reached: {reason}")

@@ -1,5 +1,7 @@
 """Requests and answers without any I/O: what both clients share."""
 
+import codecs
+import io
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +14,16 @@ from uuid import uuid4
 import httpx
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from maskline.client.errors import ApiError, Unavailable
+from maskline.client.errors import ApiError, ConnectionFailed, MasklineError, Unavailable
 from maskline.requests import Output, Priority, Prompt, SegmentationRequest, Subtask, Webhook
-from maskline.resources import JobResource, Problem
+from maskline.resources import HealthResource, JobResource, Problem
 
 ImageInput = str | PathLike[str] | bytes | BinaryIO
 """A path, an http(s) URL, an ``s3://`` URI, the bytes, or an open binary file."""
 
 RETRIED = frozenset({429, 502, 503, 504})
 MAX_RETRIES = 5
+POLL_PAUSE_S = 1.0  # between polls that the service does not hold
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 20.0
 
@@ -112,8 +115,32 @@ def _bytes_of(image: ImageInput) -> tuple[str, bytes]:
 
 
 def parse(response: httpx.Response, model: type[Model]) -> Model:
-    """The answer as a model; fields that this client does not know are left out."""
-    return model.model_validate_json(response.content, extra="ignore")
+    """The answer as a model; fields that this client does not know are left out.
+
+    Raises:
+        MasklineError: it is something else.
+    """
+    return _read(response.content, model)
+
+
+def parse_health(response: httpx.Response) -> HealthResource:
+    """The answer to ``/readyz``, which tells of a service that is unavailable with a status of 503.
+
+    Raises:
+        ApiError: the answer is a refusal of another kind.
+    """
+    try:
+        return parse(response, HealthResource)
+    except MasklineError:
+        check(response)
+        raise
+
+
+def _read(content: bytes | str, model: type[Model]) -> Model:
+    try:
+        return model.model_validate_json(content, extra="ignore")
+    except ValidationError as error:
+        raise MasklineError(f"the answer is no {model.__name__}; is this URL Maskline's?") from error
 
 
 def check(response: httpx.Response) -> None:
@@ -138,29 +165,55 @@ def check(response: httpx.Response) -> None:
     raise (Unavailable if is_unavailable else ApiError)(problem)
 
 
-def retry_delay(attempt: int, response: httpx.Response | None) -> float | None:
-    """Seconds until the call is sent again, or None if that is no use.
+def retry_delay(attempt: int, response: httpx.Response | None, failure: ConnectionFailed | None) -> float:
+    """Seconds until the call is sent again.
 
-    ``attempt``: 0 after the first failure; ``response``: None if there was no answer at all.
+    ``attempt``: 0 after the first failure; ``response``: None if there was no answer, or if it broke off;
+    ``failure``: why.
+
+    Raises:
+        ApiError: the service refused, and it is no use to ask again.
+        ConnectionFailed: there was no answer, however often it was asked.
     """
-    if attempt >= MAX_RETRIES or (response is not None and response.status_code not in RETRIED):
-        return None
+    if response is None and attempt >= MAX_RETRIES:
+        raise failure or ConnectionFailed("the service ends the connection again and again")
+    if response is not None and (attempt >= MAX_RETRIES or response.status_code not in RETRIED):
+        check(response)
     delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**attempt) * random.uniform(0.5, 1)  # noqa: S311
     asked = response.headers.get("Retry-After", "") if response is not None else ""
-    return max(delay, min(float(asked), _LONGEST_DELAY_S)) if asked.isdigit() else delay
+    return max(delay, min(float(asked), _LONGEST_DELAY_S)) if asked.isdecimal() else delay
+
+
+def poll_delay(wait_s: float, took_s: float) -> float:
+    """Seconds until a job is looked at again after a long poll that did not see its end.
+
+    A service where too many wait already answers at once; it must not be asked without pause.
+    """
+    return max(0.0, min(wait_s, POLL_PAUSE_S) - took_s)
 
 
 class EventParser:
-    """Server-sent events (HTML standard, 9.2.6), line by line."""
+    """Server-sent events (HTML standard, 9.2.6).
+
+    Lines end with CR, LF or both, and with nothing else: ``str.splitlines``, and httpx with it, would also
+    split at characters such as U+2028, which may stand in a label.
+    """
 
     def __init__(self) -> None:
         """At the beginning of a stream."""
+        self._decoder = io.IncrementalNewlineDecoder(
+            codecs.getincrementaldecoder("utf-8")(errors="replace"), translate=True
+        )
+        self._line = ""
         self._data: list[str] = []
 
-    def feed(self, line: str) -> Iterator[JobResource]:
-        """The job that an event ends with this line, if any."""
-        if line.startswith("data:"):
-            self._data.append(line.removeprefix("data:").removeprefix(" "))
-        elif not line and self._data:
-            text, self._data = "\n".join(self._data), []
-            yield JobResource.model_validate_json(text, extra="ignore")
+    def feed(self, chunk: bytes) -> Iterator[JobResource]:
+        """The jobs of the events that end in this part of the stream."""
+        *lines, self._line = (self._line + self._decoder.decode(chunk)).split("\n")
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name == "data":
+                self._data.append(value.removeprefix(" "))
+            elif not line and self._data:
+                text, self._data = "\n".join(self._data), []
+                yield _read(text, JobResource)

@@ -12,11 +12,13 @@ from maskline.client import calls
 from maskline.client.connection import POLL_S, settings_of
 from maskline.client.errors import ConnectionFailed, JobDidNotSucceed, WaitTimeout
 from maskline.client.requests import (
+    POLL_PAUSE_S,
     Call,
     EventParser,
     ImageInput,
-    check,
     parse,
+    parse_health,
+    poll_delay,
     retry_delay,
     submission,
 )
@@ -135,11 +137,14 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         wait_s = 0.0
         while True:
+            asked_at = time.monotonic()
             job = self.get(job_id, wait=wait_s, masks=masks)
             if on_update is not None:
                 on_update(job)
             if job.state.is_final:
                 break
+            if pause := poll_delay(wait_s, time.monotonic() - asked_at):
+                self._sleep(pause)
             left = POLL_S if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 raise WaitTimeout(job)
@@ -166,14 +171,29 @@ class Client:
 
     def events(self, job_id: str) -> Iterator[JobResource]:
         """The job now and at each change, until it ends."""
-        parser = EventParser()
         call = calls.get_events(job_id)
-        with self._http.stream(call.method, call.path, timeout=self._timeout) as response:
-            if not response.is_success:
-                response.read()
-            check(response)
-            for line in response.iter_lines():
-                yield from parser.feed(line)
+        seen: JobResource | None = None
+        attempt = 0
+        while seen is None or not seen.state.is_final:  # a stream that broke off is opened again
+            refusal = failure = None
+            try:
+                with self._http.stream(call.method, call.path, timeout=self._timeout) as response:
+                    if response.is_success:
+                        parser = EventParser()
+                        for chunk in response.iter_bytes():
+                            for job in parser.feed(chunk):
+                                attempt = 0
+                                if seen is None or job.version != seen.version:
+                                    seen = job
+                                    yield job
+                    else:
+                        response.read()
+                        refusal = response
+            except httpx.RequestError as error:
+                failure = self._failure(error)
+            if seen is None or not seen.state.is_final:
+                self._sleep(max(POLL_PAUSE_S, retry_delay(attempt, refusal, failure)))
+                attempt += 1
 
     def prediction(self, job_id: str, *, masks: str = "inline") -> Prediction:
         """The Vertex result object; ``masks``: ``inline`` (base64), ``url`` or ``uri``."""
@@ -218,7 +238,7 @@ class Client:
     def health(self) -> HealthResource:
         """Whether the service and what it stands on answer; an unavailable service is no error here."""
         response = self._once(calls.get_readiness())
-        return parse(response, HealthResource)
+        return parse_health(response)
 
     def _send(self, call: Call) -> httpx.Response:
         attempt = 0
@@ -230,12 +250,7 @@ class Client:
                 failure = error
             if response is not None and response.is_success:
                 return response
-            delay = retry_delay(attempt, response)
-            if delay is None:
-                if response is None:
-                    raise failure or ConnectionFailed("the service can't be reached")
-                check(response)
-            self._sleep(delay or 0)
+            self._sleep(retry_delay(attempt, response, failure))
             attempt += 1
 
     def _once(self, call: Call) -> httpx.Response:
@@ -249,5 +264,9 @@ class Client:
                 content=call.content,
                 timeout=self._timeout + call.wait_s,
             )
-        except httpx.TransportError as error:
-            raise ConnectionFailed(f"{self._http.base_url} can't be reached: {error}") from error
+        except httpx.RequestError as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: httpx.RequestError) -> ConnectionFailed:
+        reason = str(error) or type(error).__name__
+        return ConnectionFailed(f"{self._http.base_url} can't be reached: {reason}")

@@ -68,8 +68,11 @@ def test_the_prediction_comes_in_three_forms(http: httpx.Client, client: Client,
     assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, "image/png", mask)
     by_uri = http.get(f"/v1/jobs/{job.id}", params={"masks": "uri"}).json()["prediction"]
     assert by_uri["categoryMask"] == f"s3://maskline/results/{job.id}/1/category.png"
-    altered = by_url["categoryMask"].replace("/artifacts/", "/artifacts/x")
-    assert httpx.get(altered).status_code == 404
+    for altered in (
+        by_url["categoryMask"].replace("category", "confidence"),
+        by_url["categoryMask"].replace("expires=1", "expires=2"),
+    ):
+        assert httpx.get(altered).json()["code"] == "artifact_not_found"
 
 
 @pytest.mark.parametrize("form", ["multipart", "raw", "json"])

@@ -1,0 +1,50 @@
+"""Presigned S3 requests: AWS Signature Version 4 in the query, with an unsigned payload.
+
+botocore's signer gives the same signatures (a test holds this against it) at several times the cost; a small
+object is stored in about the time that its signature took there.
+"""
+
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+def presigned_url(
+    method: str,
+    url: str,
+    *,
+    access_key: str,
+    secret_key: str,
+    session_token: str | None,
+    region: str,
+    expires_s: int,
+    now: datetime | None = None,
+) -> str:
+    """``url`` (without a query, its path quoted) with a signature that lasts ``expires_s`` seconds."""
+    parts = urlsplit(url)
+    stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    query = (
+        f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={quote(f'{access_key}/{scope}', safe='')}"
+        f"&X-Amz-Date={stamp}&X-Amz-Expires={expires_s}"
+    )
+    if session_token is not None:
+        query += f"&X-Amz-Security-Token={quote(session_token, safe='')}"
+    query += "&X-Amz-SignedHeaders=host"
+    canonical = f"{method}\n{parts.path}\n{query}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    key = _signing_key(secret_key, stamp[:8], region)
+    signature = hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
+    return f"{url}?{query}&X-Amz-Signature={signature}"
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret_key: str, date: str, region: str) -> bytes:
+    key = f"AWS4{secret_key}".encode()
+    for part in (date, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
