@@ -16,6 +16,7 @@ from maskline.jobs import new_job_id
 
 _OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/artifacts/")
 
+_DRAINED_IMAGES = 4  # as many of the largest size does a refused request get to send
 _CHUNK_BYTES = 1 << 18
 
 logger = structlog.get_logger(module=__name__)
@@ -54,7 +55,7 @@ def _install_door(app: Flask, services: Services) -> None:
     @app.after_request
     def leave(response: Response) -> Response:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            _drain(services.settings.max_image_bytes)
+            _drain(_DRAINED_IMAGES * services.settings.max_image_bytes)
         response.headers["X-Request-Id"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         logger.info(
@@ -70,7 +71,7 @@ def _install_door(app: Flask, services: Services) -> None:
 def _drain(most_bytes: int) -> None:
     """Read what a refused request still sends, within reason.
 
-    Otherwise gunicorn drops the connection, and the client may see that instead of the answer.
+    Otherwise gunicorn drops the connection, and the client sees that instead of this answer, or of its next.
     """
     body = request.environ["wsgi.input"]
     while most_bytes > 0 and (chunk := body.read(min(most_bytes, _CHUNK_BYTES))):

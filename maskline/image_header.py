@@ -3,13 +3,14 @@
 Both sides read it: the API before it accepts a job, the worker before it decodes.
 """
 
+import os
 import struct
 import warnings
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import pi_heif
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from maskline.errors import ImageTooLarge, ImageUnreadable, UnsupportedImageType
 
@@ -34,29 +35,37 @@ _FORMATS = {
     "HEIF": ("image/heic", "heic"),
     "MPO": ("image/jpeg", "jpg"),  # a JPEG with more pictures behind the first, as many phones write it
 }
+_OPENED = [name for name in _FORMATS if name != "MPO"]  # Pillow finds an MPO while it opens a JPEG
 TAKEN = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
 
-# First bytes of what people send by mistake, and Pillow does not name or should not be asked about.
+# First bytes, whatever their case, of what people send by mistake and is not taken.
 _FOREIGN = (
     (b"%PDF", "a PDF document"),
     (b"<svg", "an SVG drawing"),
     (b"<?xml", "an XML document"),
-    (b"<!DOCTYPE", "a web page"),
+    (b"<!doctype", "a web page"),
     (b"<html", "a web page"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"8BPS", "a Photoshop document"),
     (b"\x00\x00\x01\x00", "an icon"),
-    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
     (b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
     (b"\xff\x0a", "a JPEG XL image"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"DDS ", "a DDS image"),
+    (b"qoif", "a QOI image"),
+    *((b"P%d" % digit, "a Netpbm image") for digit in range(1, 8)),
 )
+_BEFORE_MARKUP = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
+_PNG_SIGNATURE_BYTES = 8
 
 # Everything that Pillow and its plug-ins were seen to raise on damaged files.
 DAMAGE = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
     OSError,
+    MemoryError,
     SyntaxError,
     ValueError,
     TypeError,
@@ -125,7 +134,7 @@ def read_header(file: BinaryIO, limits: ImageLimits, *, auto_orient: bool = True
     )
 
 
-def open_image(file: BinaryIO, limits: ImageLimits) -> Image.Image:
+def open_image(file: BinaryIO, limits: ImageLimits) -> ImageFile.ImageFile:
     """The image, opened and checked against the limits, with no pixel decoded.
 
     Raises:
@@ -141,29 +150,60 @@ def open_image(file: BinaryIO, limits: ImageLimits) -> Image.Image:
         raise ImageTooLarge(f"the image is {size} bytes; at most {limits.max_bytes} are taken")
     start = file.read(16)
     file.seek(0)
-    for magic, name in _FOREIGN:
-        if start.startswith(magic):
-            raise UnsupportedImageType(f"this is {name}; {TAKEN} are taken")
     try:
-        image = Image.open(file, formats=tuple(_FORMATS))
+        image = Image.open(file, formats=_OPENED)
     except DAMAGE as error:
+        if name := _foreign_type(start):
+            raise UnsupportedImageType(f"this is {name}; {TAKEN} are taken") from error
         raise ImageUnreadable(f"the bytes are no image that can be read; {TAKEN} are taken") from error
     _check_size(image, limits)
     return image
 
 
-def orientation_of(image: Image.Image) -> int:
+def orientation_of(image: ImageFile.ImageFile) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none, or a damaged one."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
+        exif = _exif_of_png(image) if image.format == "PNG" else image.getexif()
+        orientation = exif.get(ExifTags.Base.Orientation, _UPRIGHT)
     except DAMAGE:
         return _UPRIGHT
     return orientation if orientation in range(1, 9) else _UPRIGHT
 
 
+def _exif_of_png(image: ImageFile.ImageFile) -> Image.Exif:
+    """The EXIF data; to find those behind the pixels, Pillow's own method would decode all of these."""
+    if "exif" not in image.info and image.fp is not None and (body := _exif_chunk(image.fp)):
+        image.info["exif"] = b"Exif\x00\x00" + body
+    return Image.Image.getexif(image)
+
+
+def _exif_chunk(file: IO[bytes]) -> bytes:
+    """The body of a PNG's eXIf chunk, empty where it has none; the file's position is kept."""
+    position = file.tell()
+    file.seek(_PNG_SIGNATURE_BYTES)
+    body = b""
+    while not body and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"eXIf":
+            body = file.read(length)
+        else:
+            file.seek(length + 4, os.SEEK_CUR)  # past the checksum
+    file.seek(position)
+    return body
+
+
 def is_turned_by_pillow(image: Image.Image) -> bool:
     """Whether Pillow itself turns images of this format upright; the size is then that of the upright one."""
     return image.format == "TIFF"
+
+
+def _foreign_type(start: bytes) -> str | None:
+    """What a file with these first bytes is, where that is known and not taken."""
+    text = start.lstrip(_BEFORE_MARKUP).lower()
+    for magic, name in _FOREIGN:
+        if text.startswith(magic.lower()) or start.startswith(magic):
+            return name
+    return None
 
 
 def _check_size(image: Image.Image, limits: ImageLimits) -> None:

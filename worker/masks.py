@@ -36,21 +36,26 @@ class Composer:
         dtype = np.uint8 if max_id <= MAX_PALETTE_ID else np.uint16
         self._best_id = np.zeros((height, width), dtype)
         self._best = np.zeros((height, width), np.float32)
+        self._highest_id = BACKGROUND_ID
 
     def add(self, category_id: int, probabilities: Probabilities, x: int = 0, y: int = 0) -> None:
         """Count a category's probabilities.
 
         Args:
-            category_id: 1 or more; where two categories are equally likely the one added first stays.
+            category_id: 1 or more; of equally likely categories the lowest id counts.
             probabilities: float32 (h, w), 0..1, of the part of the image whose top left corner is (x, y).
             x: pixels from the left.
             y: pixels from the top.
         """
         height, width = probabilities.shape
         window = np.s_[y : y + height, x : x + width]
-        better = probabilities > self._best[window]
-        np.copyto(self._best[window], probabilities, where=better)
-        self._best_id[window][better] = category_id
+        best, best_id = self._best[window], self._best_id[window]
+        better = probabilities > best
+        if category_id < self._highest_id:
+            better |= (probabilities == best) & (best_id > category_id)
+        self._highest_id = max(self._highest_id, category_id)
+        np.fmax(best, probabilities, out=best)
+        best_id[better] = category_id
 
     def maps(self, confidence_threshold: float) -> tuple[CategoryMap, ConfidenceMap]:
         """The category map and the confidence map; to be called once, at the end."""
@@ -64,7 +69,7 @@ class Composer:
 
 def to_confidence(probabilities: Probabilities) -> ConfidenceMap:
     """uint8 (H, W): 255 times the probabilities, to the nearest."""
-    return np.rint(probabilities * np.float32(255)).astype(np.uint8)
+    return np.asarray(cv2.convertScaleAbs(probabilities, alpha=255), np.uint8)
 
 
 def encode_rle(mask: Mask) -> RunLengthMask:

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskline.results import AnnotationSpec
+from maskline.results import BACKGROUND_ID, AnnotationSpec
 from worker.colors import rgb
 from worker.family import CategoryMap, Image
+from worker.png import encode_rgb_png
 
 _OPACITY = 0.5
 _DIMMED = 0.75  # brightness of the background, so that the regions stand out
@@ -29,17 +30,14 @@ def render_overlay(
     colors = np.zeros((max(spec.id for spec in specs) + 1, 3), np.uint8)
     for spec in specs:
         colors[spec.id] = rgb(spec.color)
-    tint = colors[category_map]
-    foreground = (category_map != 0).view(np.uint8)
-    blended = cv2.addWeighted(image, 1 - _OPACITY, tint, _OPACITY, 0)
-    dimmed = cv2.convertScaleAbs(image, alpha=_DIMMED)
-    picture = np.where(foreground[..., None].view(np.bool_), blended, dimmed)
+    tint = colors.take(category_map, axis=0)
+    background = category_map == BACKGROUND_ID
+    picture = cv2.addWeighted(image, 1 - _OPACITY, tint, _OPACITY, 0)
+    cv2.copyTo(cv2.convertScaleAbs(image, alpha=_DIMMED), background.view(np.uint8), picture)
+    colors[BACKGROUND_ID] = 255
     edge = _outlines(category_map)
-    picture[edge] = np.where(foreground[edge][:, None].view(np.bool_), tint[edge], 255)
-    _, encoded = cv2.imencode(
-        ".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    )
-    return encoded.tobytes()
+    picture[edge] = colors[category_map[edge]]
+    return encode_rgb_png(np.asarray(picture, np.uint8))
 
 
 def _outlines(category_map: CategoryMap) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""A PNG writer for masks: as small as Pillow's, many times as fast.
+"""A PNG writer: for masks as small as Pillow's and many times as fast, for pictures much the same.
 
 Masks are flat in wide areas, so the Up filter (each row less the row above) leaves almost nothing but zeros,
 and a fast compressor packs those as well as a slow one. ``python -m bench.png`` measures this against Pillow.
@@ -8,6 +8,7 @@ The format is PNG's (ISO/IEC 15948): signature, IHDR, PLTE for palette images, o
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from isal import isal_zlib
@@ -15,11 +16,20 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_GRAYSCALE, _PALETTE = 0, 3  # colour types
+_GRAYSCALE, _RGB, _PALETTE = 0, 2, 3  # colour types
 _FILTER_UP = 2
 _ISAL_LEVEL = 1  # as fast as level 0, and a quarter smaller
+_STRIP_BYTES = 1 << 17  # filtered at a time: still in the processor's cache when they are packed
 
 Rgb = tuple[int, int, int]
+
+
+class _Compressor(Protocol):
+    """What the compression libraries share."""
+
+    def compress(self, data: NDArray[np.uint8], /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
 
 
 def encode_palette_png(category_map: NDArray[np.uint8], palette: Sequence[Rgb]) -> bytes:
@@ -34,8 +44,7 @@ def encode_palette_png(category_map: NDArray[np.uint8], palette: Sequence[Rgb]) 
     """
     colors = _chunk(b"PLTE", bytes(channel for color in palette for channel in color))
     compressor = zlib_ng.compressobj(level=1, wbits=15, strategy=zlib_ng.Z_RLE)
-    packed = compressor.compress(_filtered(category_map)) + compressor.flush()
-    return _file(category_map, _PALETTE, colors, packed)
+    return _file(category_map, _PALETTE, colors, _pack(category_map, compressor))
 
 
 def encode_grayscale_png(values: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
@@ -47,22 +56,43 @@ def encode_grayscale_png(values: NDArray[np.uint8] | NDArray[np.uint16]) -> byte
     Returns:
         The file.
     """
-    return _file(values, _GRAYSCALE, b"", isal_zlib.compress(_filtered(values), _ISAL_LEVEL))
+    return _file(values, _GRAYSCALE, b"", _pack(values, isal_zlib.compressobj(_ISAL_LEVEL)))
 
 
-def _filtered(values: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """uint8 (H, 1 + bytes of a row): each row behind its filter type, as bytes less those above."""
-    big_endian = values.astype(values.dtype.newbyteorder(">"), copy=False)
-    rows = np.ascontiguousarray(big_endian).view(np.uint8).reshape(values.shape[0], -1)
-    filtered = np.empty((rows.shape[0], rows.shape[1] + 1), np.uint8)
+def encode_rgb_png(image: NDArray[np.uint8]) -> bytes:
+    """A PNG of 8 bits a channel.
+
+    Args:
+        image: uint8 (H, W, 3), RGB.
+
+    Returns:
+        The file.
+    """
+    return _file(image, _RGB, b"", _pack(image, isal_zlib.compressobj(_ISAL_LEVEL)))
+
+
+def _pack(values: NDArray[np.uint8] | NDArray[np.uint16], compressor: _Compressor) -> bytes:
+    """The body of IDAT: each row behind its filter type, as bytes less those above, compressed."""
+    big_endian = values.dtype.newbyteorder(">")
+    row_bytes = values[0].nbytes
+    height = max(1, _STRIP_BYTES // row_bytes)
+    filtered = np.empty((height, 1 + row_bytes), np.uint8)
     filtered[:, 0] = _FILTER_UP
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    return filtered
+    above = np.zeros(row_bytes, np.uint8)
+    packed = []
+    for top in range(0, len(values), height):
+        strip = np.ascontiguousarray(values[top : top + height], big_endian)
+        rows = strip.view(np.uint8).reshape(-1, row_bytes)
+        np.subtract(rows[0], above, out=filtered[0, 1:])
+        np.subtract(rows[1:], rows[:-1], out=filtered[1 : len(rows), 1:])
+        above = rows[-1]
+        packed.append(compressor.compress(filtered[: len(rows)]))
+    packed.append(compressor.flush())
+    return b"".join(packed)
 
 
 def _file(values: NDArray[np.generic], color_type: int, colors: bytes, packed: bytes) -> bytes:
-    height, width = values.shape
+    height, width = values.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 8 * values.itemsize, color_type, 0, 0, 0)
     return b"".join(
         (_SIGNATURE, _chunk(b"IHDR", header), colors, _chunk(b"IDAT", packed), _chunk(b"IEND", b""))

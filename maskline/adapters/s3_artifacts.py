@@ -56,7 +56,12 @@ class S3ArtifactStore:
             raise SettingsError("there are no S3 keys; set MASKLINE_S3_ACCESS_KEY and MASKLINE_S3_SECRET_KEY")
         self._credentials = credentials
         self._http = urllib3.PoolManager(
-            num_pools=8, maxsize=_POOL_SIZE, block=False, timeout=_TIMEOUT, retries=_RETRIES
+            num_pools=8,
+            maxsize=_POOL_SIZE,
+            block=False,
+            timeout=_TIMEOUT,
+            retries=_RETRIES,
+            blocksize=_CHUNK_BYTES,
         )
         self._client = session.client(
             "s3",

@@ -42,7 +42,11 @@ class Process:
         return self._child is not None and self._child.poll() is None
 
     def start(self) -> None:
-        """Start the child in a session of its own: a Ctrl-C on the terminal is for the stack to handle."""
+        """Start the child in a session of its own: a Ctrl-C on the terminal is for the stack to handle.
+
+        It ends with the thread that calls this, at the latest.
+        """
+        self._end_group()
         with self.log_file.open("ab") as log:
             self._child = subprocess.Popen(  # noqa: S603 (the stack's own command)
                 [sys.executable, "-m", "maskline.local.child", str(os.getpid()), *self.command],
@@ -75,18 +79,26 @@ class Process:
         if not self.is_alive:
             raise StackError(f"{self.name} ended while it started; {self._end_of_log()}")
 
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, and return at once."""
+        if self._child is not None and self.is_alive:
+            self._child.terminate()
+
     def stop(self) -> None:
         """End the child: asked first, killed when its grace is over."""
         if self._child is None:
             return
-        if self.is_alive:
-            self._child.terminate()
+        self.ask_to_stop()
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(self.grace_s)
-        # Whatever the child started is in its process group; normally it is empty by now.
-        with suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGKILL)
+        self._end_group()
         self._child.wait(_KILL_WAIT_S)
+
+    def _end_group(self) -> None:
+        """Kill what is left of the child and of what it started; normally nothing is."""
+        if self._child is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
 
     def _end_of_log(self) -> str:
         lines = self.log_file.read_text("utf-8", "replace").splitlines()[-_LOG_TAIL:]

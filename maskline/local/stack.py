@@ -2,10 +2,10 @@
 
 import fcntl
 import json
+import os
 import shutil
 import sys
 import sysconfig
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +17,16 @@ from maskline.local.ports import HOST, free_port
 from maskline.local.process import Process, StackError
 from maskline.local.redis_server import redis_process
 from maskline.local.s3_server import s3_process
-from maskline.local.secrets import load_secrets, write_private
+from maskline.local.secrets import Secrets, load_secrets, write_private
+from maskline.local.watcher import Watcher
+from maskline.settings import Settings, SettingsError
 
 SERVICE_FILE = "service.json"
 BUCKET = "maskline"
 IMPORT_BUCKET = "imports"
 _START_TIMEOUT_S = 60.0
-_WATCH_S = 0.2
-_RESTART_AFTER_S = 0.5
-_WORKER_GRACE_S = 60.0
 _API_GRACE_S = 5.0
+_WORKER_EXTRA_GRACE_S = 5.0  # over what the worker gives to its jobs: for its own end
 _TIMEOUT_S = 2.0
 
 __all__ = ["Stack", "StackError"]
@@ -48,12 +48,11 @@ class Stack:
         self._data_dir = data_dir.resolve()
         self._port = port or free_port()
         self._workers = workers
-        self._environment = dict(environment or {})
+        self._extra_environment = dict(environment or {})
         self._lock: IO[str] | None = None
-        self._stopping = threading.Event()
-        self._watcher: threading.Thread | None = None
+        self._watcher: Watcher | None = None
+        self._stages: list[list[Process]] = []
         self.on_restart: Callable[[str], None] = lambda name: None
-        self.processes: list[Process] = []
         self.environment: dict[str, str] = {}
         self.url = f"http://{HOST}:{self._port}"
         self.api_key = ""
@@ -63,26 +62,33 @@ class Stack:
         """Where the servers' logs are."""
         return self._data_dir / "logs"
 
+    @property
+    def processes(self) -> list[Process]:
+        """All servers, in the order in which they start."""
+        return [process for stage in self._stages for process in stage]
+
     def __enter__(self) -> Self:
         """Start everything, and return when the service is ready.
 
         Raises:
-            StackError: another stack uses the folder, a server is not installed, or does not start.
+            StackError: another stack uses the folder, a setting is wrong, a server is not installed, or does
+                not start.
         """
         try:
             self._take_folder()
-            self.processes = self._plan()
-            for process in self.processes:
-                process.start()
-                process.wait_until_ready(_START_TIMEOUT_S)
+            self._stages = self._plan()
+            for stage in self._stages:
+                for process in stage:
+                    process.start()
+                for process in stage:
+                    process.wait_until_ready(_START_TIMEOUT_S)
         except BaseException:
             self._end()
             raise
         write_private(
             self._data_dir / SERVICE_FILE, json.dumps({"url": self.url, "apiKey": self.api_key}, indent=2)
         )
-        self._watcher = threading.Thread(target=self._watch, name="stack", daemon=True)
-        self._watcher.start()
+        self._watcher = Watcher(self.processes, self.on_restart)
         return self
 
     def __exit__(
@@ -97,9 +103,8 @@ class Stack:
 
     def suspend_watch(self) -> None:
         """Let what dies stay dead from now on."""
-        self._stopping.set()
         if self._watcher is not None:
-            self._watcher.join()
+            self._watcher.suspend()
 
     def _take_folder(self) -> None:
         self.log_dir.mkdir(parents=True, exist_ok=True)
@@ -111,11 +116,31 @@ class Stack:
                 f"another stack runs on {self._data_dir}; stop it, or choose another folder with --data-dir"
             ) from error
 
-    def _plan(self) -> list[Process]:
+    def _plan(self) -> list[list[Process]]:
+        """The servers in stages, each of which needs those before it."""
         secrets = load_secrets(self._data_dir / "secrets.json")
         redis_port, s3_port = free_port(), free_port()
         self.api_key = secrets.admin_key
-        self.environment = {
+        self.environment = self._make_environment(secrets, redis_port, s3_port)
+        try:
+            settings = Settings.from_env({**os.environ, **self.environment})
+        except SettingsError as error:
+            raise StackError(str(error)) from error
+        redis = redis_process(redis_port, self._data_dir / "redis", self.log_dir / "redis.log")
+        s3 = s3_process(
+            s3_port,
+            self._data_dir / "s3",
+            (BUCKET, IMPORT_BUCKET),
+            access_key=secrets.s3_access_key,
+            secret_key=secrets.s3_secret_key,
+            log_file=self.log_dir / "s3.log",
+        )
+        worker_grace_s = settings.shutdown_grace + _WORKER_EXTRA_GRACE_S
+        workers = [self._worker(number, worker_grace_s) for number in range(1, self._workers + 1)]
+        return [[redis, s3], workers, [self._api()]]
+
+    def _make_environment(self, secrets: Secrets, redis_port: int, s3_port: int) -> dict[str, str]:
+        return {
             "MASKLINE_REDIS_URL": f"redis://{HOST}:{redis_port}/0",
             "MASKLINE_S3_ENDPOINT": f"http://{HOST}:{s3_port}",
             "MASKLINE_S3_BUCKET": BUCKET,
@@ -126,43 +151,28 @@ class Stack:
             "MASKLINE_URL_SECRET": secrets.url_secret,
             "MASKLINE_WEBHOOK_SECRET": secrets.webhook_secret,
             "MASKLINE_PUBLIC_URL": self.url,
-            "MASKLINE_SHUTDOWN_GRACE": str(_WORKER_GRACE_S),
-            **self._environment,
+            **self._extra_environment,
         }
-        redis = redis_process(redis_port, self._data_dir / "redis", self.log_dir / "redis.log")
-        s3 = s3_process(
-            s3_port,
-            self._data_dir / "s3",
-            (BUCKET, IMPORT_BUCKET),
-            access_key=secrets.s3_access_key,
-            secret_key=secrets.s3_secret_key,
-            log_file=self.log_dir / "s3.log",
-        )
-        api = Process(
-            name="api",
-            command=[
-                _script("gunicorn"),
-                "-c",
-                "python:api.gunicorn_config",
-                "--bind",
-                f"{HOST}:{self._port}",
-                "api.wsgi:app",
-            ],
-            environment=self.environment,
-            is_ready=self._is_ready,
-            log_file=self.log_dir / "api.log",
-            grace_s=_API_GRACE_S,
-        )
-        return [redis, s3, *(self._worker(i) for i in range(1, self._workers + 1)), api]
 
-    def _worker(self, number: int) -> Process:
+    def _worker(self, number: int, grace_s: float) -> Process:
         return Process(
             name=f"worker-{number}",
             command=[sys.executable, "-m", "worker"],
             environment=self.environment,
             is_ready=lambda: True,  # the API says when the workers are there
             log_file=self.log_dir / f"worker-{number}.log",
-            grace_s=float(self.environment["MASKLINE_SHUTDOWN_GRACE"]) + 5,
+            grace_s=grace_s,
+        )
+
+    def _api(self) -> Process:
+        bind = f"{HOST}:{self._port}"
+        return Process(
+            name="api",
+            command=[_script("gunicorn"), "-c", "python:api.gunicorn_config", "--bind", bind, "api.wsgi:app"],
+            environment=self.environment,
+            is_ready=self._is_ready,
+            log_file=self.log_dir / "api.log",
+            grace_s=_API_GRACE_S,
         )
 
     def _is_ready(self) -> bool:
@@ -174,18 +184,15 @@ class Stack:
             return False
         return answer.is_success and answer.json().get("workers", 0) >= self._workers
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(_WATCH_S):
-            for process in self.processes:
-                if not process.is_alive and not self._stopping.is_set():
-                    self.on_restart(process.name)
-                    self._stopping.wait(_RESTART_AFTER_S)
-                    process.start()
-
     def _end(self) -> None:
         self.suspend_watch()
-        for process in reversed(self.processes):
-            process.stop()
+        for stage in reversed(self._stages):
+            for process in stage:
+                process.ask_to_stop()
+            for process in stage:
+                process.stop()
+        if self._watcher is not None:
+            self._watcher.close()
         if self._lock is not None:
             self._lock.close()
 

@@ -3,8 +3,8 @@
 The cut is OpenCV's (Rother, Kolmogorov and Blake: GrabCut, SIGGRAPH 2004). It runs on the neighbourhood of
 each prompt, so its time does not grow with the image, and on three levels. On a coarse one it learns the
 colours. On a finer one it cuts once more, only in a band along the coarse edge (Lombaert et al.: a multilevel
-banded graph cuts method, ICCV 2005). A fast guided filter (He and Sun, arXiv:1505.00996) carries the result to
-full resolution, and puts the edge where the image has it.
+banded graph cuts method, ICCV 2005). A fast guided filter (He and Sun, arXiv:1505.00996) carries the result
+to full resolution, and puts the edge where the image has it.
 
 The probability of a pixel comes from two witnesses of equal weight, both heard in a small neighbourhood: the
 colour models that the cut learned (the posterior of the foreground mixture), and the cut itself (the share on
@@ -50,7 +50,7 @@ _BORDER = 1 / 40  # of the neighbourhood's shorter side: background where nothin
 _AROUND = 1 / 80  # of the neighbourhood's longer side: how far the witnesses look around a pixel
 _POSSIBLE = float(np.finfo(np.float32).tiny)  # a segment never holds what is impossible
 _COMPONENTS = 5  # Gaussians in each of GrabCut's two mixtures
-_COARSE_AREA = 160 * 160  # pixels of the coarse level
+_COARSE_AREA = 240 * 240  # pixels of the coarse level
 _BAND = 2  # coarse pixels on each side of the coarse edge, between which the finer cut decides
 _SALIENCE_SIDE = 160  # pixels of the longer side at which salience is measured
 _SALIENCE_BORDER = 1 / 10  # of the shorter side: the strips whose colours are the background's
@@ -279,8 +279,9 @@ def _salient(image: Image) -> Trimap:
 
 
 def _barrier_distance(lab: NDArray[np.float32]) -> Plane:
-    """How much colour must change on the way from the border: the least, over all paths, of the range of
-    values on the path, summed over the channels; float32 (h, w).
+    """How much colour must change on the way from the border; float32 (h, w).
+
+    It is the least, over all paths, of the range of values on the path, summed over the channels.
 
     Args:
         lab: float32 (h, w, 3).
@@ -351,10 +352,11 @@ def _cut(image: Image, trimap: Trimap, iterations: int) -> Plane:
 
 
 def _grab_cut(image: Image, trimap: Trimap, models: Mixtures, iterations: int, mode: int) -> None:
-    """Cut, in place: ``trimap`` gets the sides, ``models`` the colours; with one side only there is no cut."""
+    """Cut, in place: ``trimap`` gets the sides, ``models`` the colours. With one side only nothing is cut."""
     if not _is_one_sided(trimap):
+        background, foreground = models
         cv2.setRNGSeed(_SEED)
-        cv2.grabCut(image, trimap, (0, 0, 0, 0), *models, iterations, mode)
+        cv2.grabCut(image, trimap, (0, 0, 0, 0), background, foreground, iterations, mode)
 
 
 def _banded(coarse: Trimap, trimap: Trimap) -> Trimap:

@@ -128,7 +128,7 @@ def test_transparency_is_dropped() -> None:
         (encoded(np.zeros((400, 400), np.uint8), "PNG"), ImageTooLarge, "100000"),
         (encoded(np.zeros((1, 2001), np.uint8), "PNG"), ImageTooLarge, "2000"),
         (encoded(RGB, "ICO"), UnsupportedImageType, "icon"),
-        (encoded(RGB, "PPM"), ImageUnreadable, "JPEG, PNG"),
+        (encoded(RGB, "PPM"), UnsupportedImageType, "Netpbm"),
     ],
 )
 def test_what_is_refused_by_its_header(data: bytes, error: type[ServiceError], words: str) -> None:

@@ -1,0 +1,544 @@
+"""The command ``maskline`` as a process sees it: arguments in; exit code, output and requests out."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+import typer
+from pydantic import ValidationError
+
+from maskline.cli import main
+from maskline.cli.prompts import read_prompts
+from maskline.client import Client
+from maskline.requests import Prompt
+
+JOB: dict[str, Any] = {
+    "id": "0123456789abcdef0123456789abcdef",
+    "state": "queued",
+    "version": 1,
+    "model": "a-model-with-quite-a-long-name/of-two-parts",
+    "subtask": "semantic",
+    "outputs": ["categoryMask", "confidenceMask", "segments"],
+    "priority": "interactive",
+    "createdAt": "2026-01-02T03:04:05Z",
+    "expiresAt": "2026-01-03T03:04:05Z",
+    "attempt": 0,
+}
+DONE = JOB | {
+    "state": "succeeded",
+    "timings": dict.fromkeys(("queue", "fetch", "decode", "model", "batch", "render", "store"), 1.5),
+}
+FAILED = JOB | {"state": "failed", "error": {"code": "prediction_failed", "message": "[red]no[/blue]"}}
+CARD: dict[str, Any] = {
+    "id": "grabcut",
+    "family": "grabcut",
+    "displayName": "GrabCut",
+    "description": "Takes [0, 1] and [/odd] things",
+    "subtasks": ["semantic", "instance"],
+    "promptKinds": ["box"],
+    "available": True,
+}
+OTHER_CARD: dict[str, Any] = CARD | {"id": "net", "promptKinds": [], "available": False}
+PROBLEM = {"type": "about:blank", "title": "t", "status": 401, "code": "unauthenticated", "detail": "why"}
+KEY = {"id": "k1", "name": "[bold]lab[/b]", "createdAt": "2026-01-02T03:04:05Z"}
+
+
+class Ended(NamedTuple):
+    """A command that ran."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def told(self) -> str:
+        """Standard error without its line breaks."""
+        return " ".join(self.err.split())
+
+
+Maskline = Callable[..., Ended]
+
+
+class Service:
+    """Plays the service: an answer for each method and path."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, httpx.Response | BaseException] = {}
+        self.requests: list[httpx.Request] = []
+        self.clients: list[tuple[str | None, str | None]] = []
+
+    def on(self, call: str, body: object = None, status: int = 200, content: bytes = b"") -> None:
+        self.answers[call] = httpx.Response(
+            status, content=content if body is None else json.dumps(body).encode()
+        )
+
+    def refuse(self, call: str, status: int, code: str) -> None:
+        self.on(call, PROBLEM | {"status": status, "code": code}, status)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        answer = self.answers[f"{request.method} {request.url.path}"]
+        if isinstance(answer, BaseException):
+            raise answer
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    @property
+    def sent(self) -> Any:
+        """The JSON of the latest body."""
+        return json.loads(self.requests[-1].content)
+
+    def client(self, url: str | None, api_key: str | None) -> Client:
+        self.clients.append((url, api_key))
+        return Client(url, api_key, transport=httpx.MockTransport(self), sleep=lambda _: None)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Service:
+    played = Service()
+    monkeypatch.setattr("maskline.cli.context.Client", played.client)
+    monkeypatch.delenv("MASKLINE_URL", raising=False)
+    monkeypatch.delenv("MASKLINE_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return played
+
+
+@pytest.fixture
+def maskline(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Maskline:
+    monkeypatch.setattr("typer.rich_utils.FORCE_TERMINAL", None)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["maskline", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        code = caught.value.code
+        assert code is None or isinstance(code, int)
+        out, err = capsys.readouterr()
+        return Ended(code or 0, out, re.sub(r"\x1b\[[\d;]*m", "", err))
+
+    return run
+
+
+JOB_PATH = f"/v1/jobs/{JOB['id']}"
+ID = str(JOB["id"])
+
+# --- exit codes
+
+
+def test_done(service: Service, maskline: Maskline) -> None:
+    service.on(f"GET {JOB_PATH}", DONE)
+    ended = maskline("get", ID)
+    assert ended.code == 0
+    assert ended.out.startswith(f"{ID}  succeeded\n")
+    assert "model 2 ms" in ended.out
+    assert not ended.err
+
+
+@pytest.mark.parametrize("command", [("wait", ID), ("submit", "https://x.test/a.png", "--wait")])
+def test_a_job_without_success(service: Service, maskline: Maskline, command: tuple[str, ...]) -> None:
+    service.on("POST /v1/jobs", JOB, 202)
+    service.on(f"GET {JOB_PATH}", FAILED)
+    ended = maskline(*command)
+    assert ended.code == 1
+    assert not ended.out
+    assert f"the job {ID} is failed: prediction_failed: [red]no[/blue]" in ended.told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], "nonsense"),
+        (["get"], "job_id"),
+        (["list", "--limit", "0"], "limit"),
+        (["submit", "no-such-file.png"], "no-such-file.png"),
+        (["submit", "ftp://x.test/a.png"], "No such file"),
+        (["submit", "s3://b/a.png", "--expires-in", "1"], "expires_in: Input should be"),
+        (["submit", "s3://b/a.png", "--webhook", "nowhere"], "url: String should match"),
+        (["submit", "s3://b/a.png", "--param", "threshold"], "NAME=VALUE"),
+        (["submit", "s3://b/a.png", "--metadata", "=1"], "NAME=VALUE"),
+        (["submit", "s3://b/a.png", "--box", "cat:1,2,3"], "LABEL:x1,y1,x2,y2"),
+        (["submit", "s3://b/a.png", "--box", "cat:3,3,1,1"], "encloses no area"),
+        (["submit", "s3://b/a.png", "--prompts", "none.json"], "none.json"),
+    ],
+)
+def test_wrong_use(service: Service, maskline: Maskline, arguments: list[str], told: str) -> None:
+    ended = maskline(*arguments)
+    assert ended.code == 2
+    assert told in ended.told
+    assert not ended.out
+    assert not service.requests
+
+
+@pytest.mark.parametrize("text", ["{", "7", "{}", '["x"]', "[{}]", '[{"label": "cat"}]', "\xff"])
+def test_a_wrong_prompts_file(service: Service, maskline: Maskline, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "prompts.json"
+    file.write_text(text, "latin-1")
+    ended = maskline("submit", "s3://b/a.png", "--prompts", file)
+    assert ended.code == 2
+    assert ended.told
+    assert not ended.told.startswith(":")
+
+
+def test_a_refusal(service: Service, maskline: Maskline) -> None:
+    service.refuse(f"GET {JOB_PATH}", 404, "job_not_found")
+    assert maskline("get", ID, "--json") == (3, "", "job_not_found (404): why\n")
+
+
+def test_an_answer_from_something_else(service: Service, maskline: Maskline) -> None:
+    service.on(f"GET {JOB_PATH}", content=b"<html>")
+    ended = maskline("get", ID)
+    assert (ended.code, ended.out) == (3, "")
+    assert "is this URL Maskline's?" in ended.told
+
+
+def test_an_unavailable_service(service: Service, maskline: Maskline) -> None:
+    service.refuse(f"GET {JOB_PATH}", 503, "job_store_unavailable")
+    ended = maskline("get", ID)
+    assert (ended.code, ended.out) == (4, "")
+    assert "job_store_unavailable" in ended.told
+
+
+def test_a_service_out_of_reach(service: Service, maskline: Maskline) -> None:
+    service.answers["GET /v1/models"] = httpx.ConnectError("refused")
+    ended = maskline("models", "list")
+    assert (ended.code, ended.out) == (4, "")
+    assert "http://127.0.0.1:8080 can't be reached: refused" in ended.told
+
+
+def test_an_url_without_its_scheme(service: Service, maskline: Maskline) -> None:
+    ended = maskline("list", "--url", "localhost:8080")
+    assert ended.code == 4
+    assert "http://" in ended.told
+
+
+def test_the_wait_is_over(service: Service, maskline: Maskline) -> None:
+    service.on(f"GET {JOB_PATH}", JOB | {"place": 3})
+    ended = maskline("wait", ID, "--timeout", "0", "--json")
+    assert (ended.code, ended.out) == (5, "")
+    assert f"the job {ID} is still queued" in ended.told
+
+
+def test_ctrl_c(service: Service, maskline: Maskline) -> None:
+    service.answers[f"GET {JOB_PATH}"] = KeyboardInterrupt()
+    assert maskline("wait", ID).code == 130
+
+
+def test_an_error_that_nobody_expects_is_not_hidden(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.answers[f"GET {JOB_PATH}"] = ZeroDivisionError()
+    monkeypatch.setattr(sys, "argv", ["maskline", "get", ID])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_help_tells_the_exit_codes(maskline: Maskline) -> None:
+    ended = maskline("--help")
+    assert ended.code == 0
+    assert "5 the wait was over before the job" in " ".join(ended.out.split())
+
+
+def test_version(maskline: Maskline) -> None:
+    assert maskline("version") == (0, version("maskline") + "\n", "")
+
+
+# --- where the service is
+
+
+def test_the_service_of_this_folder_is_taken(service: Service, maskline: Maskline, tmp_path: Path) -> None:
+    service.on(f"GET {JOB_PATH}", JOB)
+    (tmp_path / "maskline-data").mkdir()
+    (tmp_path / "maskline-data/service.json").write_text('{"url": "http://here.test", "apiKey": "k0"}')
+    maskline("get", ID)
+    maskline("get", ID, "--api-key", "mine")
+    maskline("get", ID, "--url", "http://there.test")
+    assert service.clients == [
+        ("http://here.test", "k0"),
+        ("http://here.test", "mine"),
+        ("http://there.test", None),
+    ]
+
+
+def test_the_environment_names_the_service(
+    service: Service, maskline: Maskline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.on(f"GET {JOB_PATH}", JOB)
+    monkeypatch.setenv("MASKLINE_URL", "http://env.test")
+    monkeypatch.setenv("MASKLINE_API_KEY", "k2")
+    maskline("get", ID)
+    assert service.clients == [("http://env.test", "k2")]
+
+
+# --- submit
+
+
+def test_everything_of_a_submission_is_sent(service: Service, maskline: Maskline, tmp_path: Path) -> None:
+    service.on("POST /v1/jobs", JOB, 202)
+    file = tmp_path / "prompts.json"
+    file.write_text('[{"label": "dog", "points": [[1, 2]], "pointLabels": [1]}]')
+    options = [
+        *("--model", "grabcut", "--box", "cat:0,0,9,9", "--point", "cat:1,1", "--not-point", "cat:5,5"),
+        *("--prompts", str(file), "--threshold", "0.25", "--param", "iterations=3", "--param", "mode=fast"),
+        *("--subtask", "instance", "--priority", "bulk", "--no-auto-orient", "--metadata", 'tags=["a"]'),
+        *("--metadata", "note=NaN", "--webhook", "https://hook.test/x", "--expires-in", "60"),
+    ]
+    ended = maskline("submit", "https://x.test/a.png", *options)
+    assert ended == (0, f"{ID}  queued\n", "")
+    sent = service.sent
+    assert [prompt["label"] for prompt in sent["prompts"]] == ["dog", "cat"]
+    assert sent["prompts"][1] == {
+        "label": "cat",
+        "box": [0, 0, 9, 9],
+        "points": [[1, 1], [5, 5]],
+        "pointLabels": [1, 0],
+    }
+    assert sent["parameters"] == {"iterations": 3, "mode": "fast", "confidenceThreshold": 0.25}
+    assert sent["metadata"] == {"tags": ["a"], "note": "NaN"}
+    assert (sent["model"], sent["subtask"], sent["priority"]) == ("grabcut", "instance", "bulk")
+    assert (sent["autoOrient"], sent["expiresIn"]) == (False, 60)
+    assert sent["webhook"]["url"] == "https://hook.test/x"
+
+
+def test_a_file_is_uploaded(service: Service, maskline: Maskline, tmp_path: Path) -> None:
+    service.on("POST /v1/jobs", JOB, 202)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    assert maskline("submit", "a.png").code == 0
+    body = service.requests[-1].content
+    assert b'filename="a.png"' in body
+    assert b"\x89PNG" in body
+
+
+def with_results(service: Service) -> None:
+    service.on("POST /v1/jobs", JOB, 202)
+    service.on(f"GET {JOB_PATH}", DONE)
+    service.on(f"GET {JOB_PATH}/prediction", {"categoryMask": "s3://b/c.png"})
+    service.on(f"GET {JOB_PATH}/segments", {"width": 2, "height": 1, "segments": []})
+    for name in ("overlay", "categoryMask", "confidenceMask"):
+        service.on(f"GET {JOB_PATH}/{name}.png", content=name.encode())
+
+
+@pytest.mark.parametrize("command", [("wait", ID), ("submit", "s3://b/a.png")])
+def test_results_are_saved(
+    service: Service, maskline: Maskline, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with_results(service)
+    ended = maskline(*command, "--out", "new/folder", "--json")
+    assert ended.code == 0
+    assert json.loads(ended.out)["state"] == "succeeded"
+    folder = tmp_path / "new/folder"
+    assert {file.name for file in folder.iterdir()} == {
+        *("prediction.json", "segments.json", "overlay.png", "category.png", "confidence.png")
+    }
+    assert (folder / "category.png").read_bytes() == b"categoryMask"
+    assert json.loads((folder / "prediction.json").read_text()) == {"categoryMask": "s3://b/c.png"}
+    assert json.loads((folder / "segments.json").read_text())["width"] == 2
+
+
+def test_only_what_was_made_is_saved(service: Service, maskline: Maskline, tmp_path: Path) -> None:
+    with_results(service)
+    service.on(f"GET {JOB_PATH}", DONE | {"outputs": ["segments"]})
+    assert maskline("wait", ID, "--out", "out").code == 0
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        *("prediction.json", "segments.json", "overlay.png")
+    }
+
+
+# --- JSON, and nothing else
+
+
+@pytest.mark.parametrize(
+    ("arguments", "call", "body"),
+    [
+        (["submit", "s3://b/a.png"], "POST /v1/jobs", JOB),
+        (["wait", ID], f"GET {JOB_PATH}", DONE),
+        (["get", ID], f"GET {JOB_PATH}", FAILED),
+        (["cancel", ID], f"POST {JOB_PATH}:cancel", JOB | {"state": "cancelled"}),
+        (["list"], "GET /v1/jobs", {"jobs": [JOB, FAILED]}),
+        (["models", "list"], "GET /v1/models", {"models": [CARD], "defaultModel": "grabcut"}),
+        (["models", "show", "grabcut"], "GET /v1/models/grabcut", CARD),
+        (["keys", "list"], "GET /v1/keys", {"keys": [KEY]}),
+        (["keys", "create", "lab"], "POST /v1/keys", KEY | {"key": "mk_k1_s"}),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_json_is_all_that_standard_output_gets(
+    service: Service, maskline: Maskline, arguments: list[str], call: str, body: dict[str, Any]
+) -> None:
+    service.on(call, body)
+    ended = maskline(*arguments, *([] if arguments[1:2] == ["show"] else ["--json"]))
+    assert ended.code == 0
+    expected = next((body[name] for name in ("jobs", "keys") if name in body), body)
+    found = json.loads(ended.out)
+    pairs = zip(found, expected, strict=True) if isinstance(expected, list) else [(found, expected)]
+    for one, other in pairs:
+        assert {name: one[name] for name in other if name != "models"} == {
+            name: value for name, value in other.items() if name != "models"
+        }
+
+
+# --- for people
+
+
+def test_jobs_are_listed_in_full(service: Service, maskline: Maskline) -> None:
+    service.on("GET /v1/jobs", {"jobs": [JOB, FAILED]})
+    ended = maskline("list", "--state", "failed", "--model", "m")
+    rows = ended.out.splitlines()[3:5]
+    assert [row.split("│")[1].strip() for row in rows] == [ID, ID]
+    assert all(JOB["model"] in row and "2026-01-02 03:04:05" in row for row in rows)
+    assert "prediction_failed" in rows[1]
+    assert dict(service.requests[-1].url.params) == {"state": "failed", "model": "m", "pageSize": "100"}
+
+
+def test_no_page_is_fetched_past_the_limit(service: Service, maskline: Maskline) -> None:
+    service.on("GET /v1/jobs", {"jobs": [JOB, JOB], "nextPageToken": "t"})
+    assert len(json.loads(maskline("list", "--limit", "2", "--json").out)) == 2
+    assert len(service.requests) == 1
+    assert len(json.loads(maskline("list", "--limit", "3", "--json").out)) == 3
+
+
+def test_models_are_listed_to_the_letter(service: Service, maskline: Maskline) -> None:
+    service.on("GET /v1/models", {"models": [CARD, OTHER_CARD], "defaultModel": "grabcut"})
+    first, second = maskline("models", "list").out.splitlines()[3:5]
+    assert [cell.strip() for cell in first.split("│")[1:-1]] == [
+        *("grabcut (default)", "grabcut", "semantic, instance", "box", "yes", CARD["description"])
+    ]
+    assert [cell.strip() for cell in second.split("│")[1:-1]][3:5] == ["none", "no worker"]
+
+
+def test_keys_are_listed_to_the_letter(service: Service, maskline: Maskline) -> None:
+    service.on("GET /v1/keys", {"keys": [KEY, KEY | {"expiresAt": "2027-01-02T03:04:05Z"}]})
+    rows = maskline("keys", "list").out.splitlines()[3:5]
+    assert [[cell.strip() for cell in row.split("│")[1:-1]] for row in rows] == [
+        ["k1", "[bold]lab[/b]", "2026-01-02 03:04", "never"],
+        ["k1", "[bold]lab[/b]", "2026-01-02 03:04", "2027-01-02 03:04"],
+    ]
+
+
+def test_a_new_key_stands_alone_on_standard_output(service: Service, maskline: Maskline) -> None:
+    key = "mk_k1_" + "f" * 200
+    service.on("POST /v1/keys", KEY | {"key": key})
+    ended = maskline("keys", "create", "lab", "--expires-in", "60")
+    assert ended.out == key + "\n"
+    assert "not shown again" in ended.err
+    assert service.sent == {"name": "lab", "expiresIn": 60}
+
+
+def test_what_is_removed_leaves_no_words(service: Service, maskline: Maskline) -> None:
+    service.on("DELETE /v1/keys/k1", status=204)
+    service.on(f"DELETE {JOB_PATH}", status=204)
+    assert maskline("keys", "revoke", "k1") == (0, "", "")
+    assert maskline("delete", ID) == (0, "", "")
+
+
+def test_the_failure_of_a_job_is_shown_to_the_letter(service: Service, maskline: Maskline) -> None:
+    service.on(f"GET {JOB_PATH}", FAILED)
+    assert maskline("get", ID).out == f"{ID}  failed\n  prediction_failed: [red]no[/blue]\n"
+
+
+# --- prompts
+
+
+def test_points_belong_to_the_latest_box_of_their_label() -> None:
+    found = read_prompts(
+        ["cat:0,0,2,2", "cat:4,4,8,8", "dog:1,1,2,2"], ["cat:5,5", "cup:1,2", "cup:3,4"], ["cat:7,7"], None
+    )
+    assert found == (
+        Prompt(label="cat", box=(0, 0, 2, 2)),
+        Prompt(label="cat", box=(4, 4, 8, 8), points=((5, 5), (7, 7)), point_labels=(1, 0)),
+        Prompt(label="dog", box=(1, 1, 2, 2)),
+        Prompt(label="cup", points=((1, 2), (3, 4)), point_labels=(1, 1)),
+    )
+
+
+def test_numbers_and_labels_may_be_odd() -> None:
+    (only,) = read_prompts(["a: b:-1.5, 2e0 ,3,4"], [], [], None)
+    assert only == Prompt(label="a: b", box=(-1.5, 2, 3, 4))
+
+
+def test_no_prompts_at_all() -> None:
+    assert read_prompts([], [], [], None) == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cat", "cat:", ":1,2", "1,2", "cat:1", "cat:1,2,3", "cat:1,x", "cat:1;2"]
+)
+def test_a_point_of_another_form(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="LABEL:x,y"):
+        read_prompts([], [text], [], None)
+
+
+@pytest.mark.parametrize("text", ["cat:1,2", "cat:1,2,3,4,5", "1,2,3,4", "cat:a,b,c,d"])
+def test_a_box_of_another_form(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="LABEL:x1,y1,x2,y2"):
+        read_prompts([text], [], [], None)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "points", "others"),
+    [
+        (["cat:2,2,1,1"], [], []),
+        (["cat:0,0,inf,1"], [], []),
+        ([], ["cat:nan,1"], []),
+        ([], [], ["cat:1,1"]),
+    ],
+)
+def test_prompts_that_make_no_sense(boxes: list[str], points: list[str], others: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        read_prompts(boxes, points, others, None)
+
+
+# --- the whole, as a process
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        key_is_right = self.headers["Authorization"] == "Bearer right"
+        body = json.dumps(DONE if key_is_right else PROBLEM).encode()
+        self.send_response(200 if key_is_right else 401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as http_server:
+        thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{http_server.server_port}"
+        http_server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("key", "code"), [("right", 0), ("wrong", 3)])
+def test_the_process(server: str, key: str, code: int, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "maskline", "get", ID, "--json", "--url", server, "--api-key", key],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "NO_PROXY": "127.0.0.1", "FORCE_COLOR": ""},
+        timeout=60,
+    )
+    assert ended.returncode == code
+    if code:
+        assert (ended.stdout, ended.stderr) == ("", "unauthenticated (401): why\n")
+    else:
+        assert json.loads(ended.stdout)["id"] == ID
+        assert not ended.stderr
