@@ -2,6 +2,7 @@
 
 import pkgutil
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from importlib import import_module
 
@@ -10,11 +11,12 @@ from flask import Flask, Response, g, request
 
 from api import keys, models, protocols, service_routes
 from api.authentication import authenticate, key_of
+from api.body import BROKEN_OFF
 from api.errors import install_error_handlers
 from api.services import Services
 from maskline.jobs import new_job_id
 
-_OPEN_PATHS = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/v1/artifacts/")
+_OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json", "/docs", "/v1/artifacts/")
 
 _DRAINED_IMAGES = 4  # as many of the largest size does a refused request get to send
 _CHUNK_BYTES = 1 << 18
@@ -42,13 +44,17 @@ def create_app(services: Services) -> Flask:
 def _install_door(app: Flask, services: Services) -> None:
     admin_key = services.settings.admin_key
     admin_key_text = admin_key.get_secret_value() if admin_key else None
+    if admin_key is None:
+        logger.warning("no key is asked for: everybody is the administrator; set MASKLINE_ADMIN_KEY")
 
     @app.before_request
     def enter() -> None:
         g.began = time.perf_counter()
         g.request_id = request.headers.get("X-Request-Id", "")[:128] or new_job_id()
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request=g.request_id, **(request.view_args or {}))
+        structlog.contextvars.bind_contextvars(request=g.request_id)
+        if request.view_args and "job_id" in request.view_args:
+            structlog.contextvars.bind_contextvars(job=request.view_args["job_id"])
         if not request.path.startswith(_OPEN_PATHS):
             g.caller = authenticate(key_of(request), admin_key_text, services.keys)
 
@@ -74,5 +80,6 @@ def _drain(most_bytes: int) -> None:
     Otherwise gunicorn drops the connection, and the client sees that instead of this answer, or of its next.
     """
     body = request.environ["wsgi.input"]
-    while most_bytes > 0 and (chunk := body.read(min(most_bytes, _CHUNK_BYTES))):
-        most_bytes -= len(chunk)
+    with suppress(OSError, *BROKEN_OFF):
+        while most_bytes > 0 and (chunk := body.read(min(most_bytes, _CHUNK_BYTES))):
+            most_bytes -= len(chunk)

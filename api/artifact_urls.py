@@ -40,7 +40,7 @@ class ArtifactUrls:
         Raises:
             ArtifactNotFound: it is not.
         """
-        if not hmac.compare_digest(signature, self._sign(key, expires_s)):
+        if not hmac.compare_digest(signature.encode(), self._sign(key, expires_s).encode()):
             raise ArtifactNotFound("this URL was not made by this service, or was altered")
         if expires_s <= time.time():
             raise ArtifactNotFound("this URL is over; get the job again for a new one")

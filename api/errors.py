@@ -21,6 +21,7 @@ RETRY_AFTER_S = 2
 STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.InvalidRequest: 422,
     errors.MalformedRequest: 400,
+    errors.UnsupportedMediaType: 415,
     errors.ImageUnreadable: 422,
     errors.ImageTooLarge: 413,
     errors.UnsupportedImageType: 415,

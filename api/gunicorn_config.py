@@ -10,5 +10,6 @@ threads = 32
 timeout = 120
 graceful_timeout = 30
 keepalive = 75
+limit_request_line = 8190  # bytes, the most that gunicorn takes: prompts may come in the query
 accesslog = None
 control_socket_disable = True

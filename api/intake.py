@@ -5,17 +5,19 @@ import binascii
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
-from typing import IO, Annotated, BinaryIO, Self, TypeVar, cast
+from typing import IO, Annotated, BinaryIO, Self, cast
 
 from flask import Request
 from pydantic import Field, JsonValue, ValidationError, model_validator
 
+from api.body import BROKEN_OFF, parse_json, read_json
 from api.errors import faults_of
-from maskline.errors import Fault, InvalidRequest, MalformedRequest
+from api.openapi import parse_query
+from maskline.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedMediaType
 from maskline.requests import SegmentationRequest
 from maskline.wire import WireModel
 
@@ -23,8 +25,7 @@ IMAGE_PART = "image"
 REQUEST_PART = "request"
 _IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
-_JSON_ROOM_BYTES = 1 << 20  # for everything in a JSON body but its image
-SomeRequest = TypeVar("SomeRequest", bound=SegmentationRequest)
+_MAX_REQUEST_BYTES = 1 << 20  # of JSON, without the image
 
 _JSON_PARAMETERS = frozenset({"prompts", "parameters", "outputs", "webhook", "metadata"})
 
@@ -54,10 +55,10 @@ class JobRequest(SegmentationRequest):
 
 
 class JobParameters(SegmentationRequest):
-    """The query parameters of a submission whose body is the image.
+    """Everything about a job but its image.
 
-    Values that are no plain text or number are JSON: ``prompts``, ``parameters``, ``outputs``, ``webhook``
-    and ``metadata``.
+    Where the body is the image itself these are query parameters; those that are no plain text or number
+    (``prompts``, ``parameters``, ``outputs``, ``webhook`` and ``metadata``) are then JSON.
     """
 
 
@@ -84,20 +85,34 @@ def read_submission(request: Request, max_image_bytes: int) -> Submission:
     """What the body of ``POST /v1/jobs`` says.
 
     Raises:
+        UnsupportedMediaType: the body's content type is none of the three.
         MalformedRequest: the body is not of the form that its content type promises.
         InvalidRequest: fields are wrong.
         RequestEntityTooLarge: (Werkzeug's) the body is larger than an image may be.
     """
-    media_type = request.mimetype
+    try:
+        submission = _reader(request.mimetype)(request, max_image_bytes)
+    except BROKEN_OFF as error:
+        raise MalformedRequest("the body is cut off, or its chunks are damaged") from error
+    size = len(submission.request.to_json())
+    if size > _MAX_REQUEST_BYTES:
+        detail = f"without its image it is {size} bytes of JSON; at most {_MAX_REQUEST_BYTES} are taken"
+        raise InvalidRequest([Fault("", detail)])
+    return submission
+
+
+def _reader(media_type: str) -> Callable[[Request, int], Submission]:
     if media_type == "multipart/form-data":
-        return _from_multipart(request, max_image_bytes)
+        return _from_multipart
     if media_type == "application/json":
-        return _from_json(request, max_image_bytes)
+        return _from_json
     if media_type.startswith("image/") or media_type == "application/octet-stream":
-        return _from_raw(request, max_image_bytes)
-    raise MalformedRequest(
-        f"the content type {media_type or 'is missing'!r} is not taken; send multipart/form-data with the "
-        "parts 'image' and 'request', the image itself as image/*, or JSON as application/json"
+        return _from_raw
+    raise UnsupportedMediaType(
+        f"the content type {media_type!r} is not taken; send multipart/form-data with the parts 'image' and "
+        "'request', the image itself as image/*, or JSON as application/json"
+        if media_type
+        else "the content type is missing; send multipart/form-data, image/* or application/json"
     )
 
 
@@ -107,32 +122,39 @@ def _from_raw(request: Request, max_image_bytes: int) -> Submission:
     faults = []
     for name, value in request.args.items():
         try:
-            fields[name] = json.loads(value) if name in _JSON_PARAMETERS else value
+            fields[name] = parse_json(value) if name in _JSON_PARAMETERS else value
         except ValueError:
             faults.append(Fault("", f"this is no JSON: {value[:80]!r}", parameter=name))
-    parsed = _validated(lambda: JobParameters.model_validate(fields), faults, in_query=True)
+    try:
+        parsed = JobParameters.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidRequest([*faults, *faults_of(error, in_query=True)]) from error
+    if faults:
+        raise InvalidRequest(faults)
     return Submission(request=parsed, upload=_spool(request.stream))
 
 
 def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
-    request.max_content_length = max_image_bytes + _JSON_ROOM_BYTES
+    request.max_content_length = max_image_bytes + _MAX_REQUEST_BYTES
+    parse_query(WireModel)
     image = request.files.get(IMAGE_PART)
-    unknown = sorted({*request.files, *request.form} - {IMAGE_PART, REQUEST_PART})
-    if image is None or unknown:
-        parts = ", ".join(sorted({*request.files, *request.form})) or "none"
+    names = {str(name) for name in (*request.files, *request.form)}
+    if image is None or names - {IMAGE_PART, REQUEST_PART}:
+        parts = ", ".join(sorted(names)) or "none"
         raise MalformedRequest(
             "the multipart body needs a file part named 'image', may have a JSON part named 'request', "
             f"and no other; it has: {parts}"
         )
     part = request.files.get(REQUEST_PART)
     text: str | bytes = part.read() if part is not None else request.form.get(REQUEST_PART, "{}")
-    parsed = _validated(lambda: SegmentationRequest.model_validate_json(text), [])
+    parsed = read_json(text, SegmentationRequest)
     return Submission(request=parsed, upload=_measure(cast(BinaryIO, image.stream)))
 
 
 def _from_json(request: Request, max_image_bytes: int) -> Submission:
-    request.max_content_length = max_image_bytes * 4 // 3 + _JSON_ROOM_BYTES
-    body = _validated(lambda: JobRequest.model_validate_json(request.get_data(cache=False)), [])
+    request.max_content_length = max_image_bytes * 4 // 3 + _MAX_REQUEST_BYTES
+    parse_query(WireModel)
+    body = read_json(request.get_data(cache=False), JobRequest)
     fields = {name: getattr(body, name) for name in SegmentationRequest.model_fields}
     parsed = SegmentationRequest.model_construct(body.model_fields_set - {"image"}, **fields)
     if body.image.content is None:
@@ -151,20 +173,6 @@ def _from_json(request: Request, max_image_bytes: int) -> Submission:
     return Submission(request=parsed, upload=_measure(BytesIO(content)))
 
 
-def _validated(
-    parse: Callable[[], SomeRequest], faults: list[Fault], *, in_query: bool = False
-) -> SomeRequest:
-    try:
-        parsed = parse()
-    except ValidationError as error:
-        if any(fault["type"] == "json_invalid" for fault in error.errors(include_url=False)):
-            raise MalformedRequest(f"the request is not JSON: {error.errors()[0]['msg']}") from error
-        raise InvalidRequest([*faults, *faults_of(error, in_query=in_query)]) from error
-    if faults:
-        raise InvalidRequest(faults)
-    return parsed
-
-
 def _spool(stream: IO[bytes]) -> Upload:
     spool = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115 (the upload owns it)
     shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
@@ -181,8 +189,8 @@ def _measure(file: BinaryIO) -> Upload:
     return Upload(file=file, size=size, sha256=digest.hexdigest())
 
 
-def fingerprint(submission: Submission, query: Mapping[str, str]) -> str:
+def fingerprint(submission: Submission) -> str:
     """Hash over everything that makes up a submission, for idempotency."""
     image = submission.upload.sha256 if submission.upload else submission.url or submission.uri or ""
-    text = json.dumps([submission.request.to_json(), image, sorted(query.items())])
+    text = json.dumps([submission.request.to_json(), image])
     return hashlib.sha256(text.encode()).hexdigest()

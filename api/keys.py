@@ -3,12 +3,11 @@
 from datetime import UTC, datetime
 
 from flask import Blueprint, Response, g, request
-from pydantic import ValidationError
 
-from api.errors import faults_of
+from api.body import read_json
 from api.openapi import operation
 from api.services import Services
-from maskline.errors import InvalidRequest, KeyNotFound
+from maskline.errors import KeyNotFound
 from maskline.keys import ApiKey, make_key
 from maskline.resources import CreatedKey, KeyPage, KeyResource, NewKey
 
@@ -30,14 +29,11 @@ def make_blueprint(services: Services) -> Blueprint:
         tag="keys",
         bodies={_JSON: NewKey},
         answers={201: (_JSON, CreatedKey)},
-        problems=(403, 422),
+        problems=(400, 403, 413, 415, 422),
     )
     def create_key() -> Response:
         request.max_content_length = _MAX_BODY_BYTES
-        try:
-            asked = NewKey.model_validate_json(request.get_data())
-        except ValidationError as error:
-            raise InvalidRequest(faults_of(error)) from error
+        asked = read_json(request.get_data(), NewKey)
         record, key = make_key(asked.name, asked.expires_in)
         services.keys.add(record)
         created = CreatedKey(**dict(_resource(record)), key=key)

@@ -38,10 +38,11 @@ class Presenter:
 
     def full(self, job: Job, masks: Masks) -> JobResource:
         """The job with its place in the queue or its prediction."""
+        resource = self.brief(job).model_copy(update={"prompts": job.request.prompts})
         if job.state is not JobState.SUCCEEDED:
-            return self.brief(job)
+            return resource
         result = self._services.result_of(job)
-        return self.brief(job).model_copy(
+        return resource.model_copy(
             update={
                 "width": result.width,
                 "height": result.height,
@@ -61,7 +62,6 @@ class Presenter:
             version=job.version,
             model=request.model or "",
             subtask=request.subtask or Subtask.SEMANTIC,
-            prompts=request.prompts,
             parameters=request.parameters,
             outputs=request.outputs,
             priority=request.priority,

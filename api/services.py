@@ -95,7 +95,7 @@ class Services:
             jobs=RedisJobStore(
                 connection,
                 idempotency_expiry_s=settings.idempotency_expiry,
-                hint=CeleryHints(settings.redis_prefix),
+                make_message=CeleryHints(settings.redis_prefix),
             ),
             artifacts=S3ArtifactStore.from_settings(settings),
             queue=CeleryTaskQueue(celery),

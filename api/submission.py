@@ -4,12 +4,22 @@ acknowledged can be found again whatever dies."""
 from contextlib import suppress
 from io import SEEK_END, BytesIO
 
+import structlog
+
 from api.checks import check_request
 from api.intake import Submission
 from api.services import Services
 from maskline.artifacts import submission_key
 from maskline.codec import trailer
-from maskline.errors import CapacityError, Fault, InvalidRequest, RequestError, ServiceError
+from maskline.errors import (
+    ArtifactNotFound,
+    CapacityError,
+    Fault,
+    ImageUnreachable,
+    InvalidRequest,
+    RequestError,
+    ServiceError,
+)
 from maskline.image_header import ImageHeader, ImageLimits, read_header
 from maskline.jobs import ImageRef, Job, new_job_id
 from maskline.ports import Idempotency
@@ -75,7 +85,10 @@ class Submitter:
             raise InvalidRequest(
                 [Fault("/image/uri", f"the bucket {bucket!r} is not open for import; these are: {known}")]
             )
-        self._services.artifacts.size(key, bucket=bucket)
+        try:
+            self._services.artifacts.size(key, bucket=bucket)
+        except ArtifactNotFound as error:
+            raise ImageUnreachable(f"{uri} can't be read: {error.message}") from error
 
     def _create(
         self,
@@ -107,6 +120,7 @@ class Submitter:
             raise
         if created.id != job_id:
             self._discard(key)
+        structlog.contextvars.bind_contextvars(job=created.id)
         return created
 
     def _discard(self, key: str) -> None:

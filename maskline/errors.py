@@ -4,6 +4,7 @@
       RequestError                  the caller can mend it; never retried by the service
         InvalidRequest              well-formed, but some fields are wrong (all faults together)
         MalformedRequest            the body can't be read at all
+        UnsupportedMediaType        the body's content type is none that is taken
         ImageUnreadable             not an image, or truncated, or corrupt
         ImageTooLarge               more bytes, pixels or a longer side than the settings allow
         UnsupportedImageType        a readable format that Maskline does not take
@@ -75,6 +76,12 @@ class MalformedRequest(RequestError):
     """The request's body is not of the form that its content type promises."""
 
     code = "malformed_request"
+
+
+class UnsupportedMediaType(RequestError):
+    """The content type is not taken here."""
+
+    code = "unsupported_media_type"
 
 
 class ImageUnreadable(RequestError):

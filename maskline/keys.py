@@ -39,7 +39,7 @@ def make_key(name: str, expires_in_s: float | None = None) -> tuple[ApiKey, str]
         name=name,
         secret_sha256=hash_secret(secret),
         created_s=now,
-        expires_s=now + expires_in_s if expires_in_s else None,
+        expires_s=now + expires_in_s if expires_in_s is not None else None,
     )
     return record, f"{_PREFIX}_{key_id}_{secret}"
 

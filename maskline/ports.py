@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from maskline.jobs import Job, JobState, Outcome
 from maskline.keys import ApiKey
@@ -28,6 +28,14 @@ class Page:
 
     jobs: tuple[Job, ...]
     next_token: str | None
+
+
+class Hint(NamedTuple):
+    """What a message to the workers is about: a queued job, and the queue that it belongs in."""
+
+    job_id: str
+    model: str
+    priority: Priority
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +104,7 @@ class JobStore(Protocol):
         ...
 
     def delete(self, tenant: str, job_id: str) -> None:
-        """Forget the job, whatever its state.
+        """Remove the job, whatever its state; ``expire`` gives its id until its artifacts are gone too.
 
         Raises:
             JobNotFound: there is none.
@@ -131,11 +139,11 @@ class LeaseStore(Protocol):
 class HousekeepingStore(Protocol):
     """The sweeper's side."""
 
-    def reap(self, max_attempts: int, limit: int) -> list[tuple[str, Priority]]:
+    def reap(self, max_attempts: int, limit: int) -> list[Hint]:
         """Return jobs whose lease lapsed to the queue, or fail them after ``max_attempts``; the former."""
         ...
 
-    def unpublished(self, older_than_s: float, limit: int) -> list[tuple[str, Priority]]:
+    def unpublished(self, older_than_s: float, limit: int) -> list[Hint]:
         """Queued jobs whose message is older than this, oldest first; their message counts as new now."""
         ...
 
@@ -144,8 +152,12 @@ class HousekeepingStore(Protocol):
         ...
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
-        """End jobs that are due and have not ended, to be kept for ``keep_s`` more seconds; forget ended ones
-        that are due, and return their ids."""
+        """End jobs that are due and have not ended, to be kept for ``keep_s`` more seconds; the ids of ended
+        or deleted ones that are due. These come again until they are forgotten."""
+        ...
+
+    def forget(self, job_id: str) -> None:
+        """Remove every trace of a job; its artifacts are gone by now."""
         ...
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:
@@ -227,8 +239,12 @@ class TaskQueue(Protocol):
     Every method raises ``QueueUnavailable`` when the broker does not take the message.
     """
 
-    def publish_job(self, job_id: str, priority: Priority) -> None:
-        """Tell the workers of a queued job."""
+    def publish_job(self, hint: Hint) -> None:
+        """Tell the workers that have the model of a queued job."""
+        ...
+
+    def backlog(self, hint: Hint) -> int:
+        """Messages that wait where this one would."""
         ...
 
     def publish_overlay(self, job_id: str) -> None:

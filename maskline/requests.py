@@ -5,6 +5,7 @@ Coordinates are pixels of the upright image (after EXIF orientation, unless ``au
 with the origin in the top left corner, x to the right and y down.
 """
 
+from base64 import b64decode
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Self
@@ -133,6 +134,18 @@ class Webhook(WireModel):
     secret: Annotated[str, Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$")] | None = None
     """Signing secret as Standard Webhooks writes it (``whsec_`` and base64 of 24 to 64 bytes).
     Left out: the service's own secret, if its operator set one. Never given back."""
+
+    @field_validator("secret")
+    @classmethod
+    def _secret_is_base64(cls, secret: str | None) -> str | None:
+        if secret is not None:
+            try:
+                length = len(b64decode(secret.removeprefix("whsec_"), validate=True))
+            except ValueError as error:
+                raise ValueError("what follows whsec_ is not base64, with its padding") from error
+            if not 24 <= length <= 64:
+                raise ValueError(f"whsec_ is followed by base64 of {length} bytes; give 24 to 64")
+        return secret
 
 
 class SegmentationRequest(WireModel):

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from maskline.jobs import Failure, JobState, Timings
-from maskline.requests import Output, Priority, Prompt, Subtask
+from maskline.requests import MAX_EXPIRES_IN_S, MIN_EXPIRES_IN_S, Output, Priority, Prompt, Subtask
 from maskline.results import AnnotationSpec, ModelCard, Prediction
 from maskline.wire import WireModel
 
@@ -25,7 +25,7 @@ class JobResource(WireModel):
     subtask: Subtask
     """What it does."""
     prompts: tuple[Prompt, ...] = ()
-    """As submitted."""
+    """As submitted; left out of listings."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     """As submitted."""
     outputs: tuple[Output, ...]
@@ -65,7 +65,7 @@ class JobResource(WireModel):
 
 
 class JobPage(WireModel):
-    """One page of a listing, newest jobs first; annotation specs and masks are left out of its jobs."""
+    """One page of a listing, newest jobs first, whose jobs lack their prompts, masks and annotation specs."""
 
     jobs: tuple[JobResource, ...]
     """The jobs."""
@@ -94,7 +94,7 @@ class NewKey(WireModel):
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     """For people."""
-    expires_in: Annotated[int, Field(ge=60)] | None = None
+    expires_in: Annotated[int, Field(ge=MIN_EXPIRES_IN_S, le=MAX_EXPIRES_IN_S)] | None = None
     """Seconds; left out: it does not expire."""
 
 

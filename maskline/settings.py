@@ -6,7 +6,7 @@ the same table; a test keeps the two together.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -43,7 +43,7 @@ class Settings(BaseModel):
     import_buckets: tuple[str, ...] = ()
     """Buckets that clients may name in `s3://` URIs, separated by commas."""
 
-    admin_key: SecretStr | None = None
+    admin_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """API key that may do everything, the making of other keys included; unset: no key is asked for."""
     url_secret: SecretStr | None = None
     """Signs the artifact URLs that the API serves itself; must be the same in all API processes."""
@@ -98,9 +98,9 @@ class Settings(BaseModel):
     """Longest wait that `Prefer: wait`, `?wait` and one stream of events give."""
     max_waiters: Annotated[int, Field(ge=1)] = 24
     """Requests that may wait at once in one API process; keep it below its threads."""
-    log_level: str = "INFO"
-    """DEBUG, INFO, WARNING or ERROR."""
-    log_format: Annotated[str, Field(pattern="^(json|text)$")] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least of the levels that are logged."""
+    log_format: Literal["json", "text"] = "json"
     """`json`: one object a line; `text`: for people."""
 
     @field_validator("import_buckets", "outgoing_allow", "worker_models", mode="before")
@@ -120,7 +120,9 @@ class Settings(BaseModel):
         values = {
             name.removeprefix(ENVIRONMENT_PREFIX).lower(): value
             for name, value in environ.items()
-            if name.startswith(ENVIRONMENT_PREFIX) and value != "" and name not in OTHER_VARIABLES
+            if name.startswith(ENVIRONMENT_PREFIX)
+            and name not in OTHER_VARIABLES
+            and (value != "" or name == _ADMIN_KEY)  # an empty key by mistake must not open the service
         }
         try:
             return cls.model_validate(values)
@@ -129,5 +131,6 @@ class Settings(BaseModel):
             raise SettingsError("\n".join(lines)) from error
 
 
+_ADMIN_KEY = f"{ENVIRONMENT_PREFIX}ADMIN_KEY"
 OTHER_VARIABLES = frozenset({"MASKLINE_URL", "MASKLINE_API_KEY", "MASKLINE_API_BIND"})
 """Variables of the client, the command and gunicorn, which share the prefix."""

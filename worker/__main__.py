@@ -5,9 +5,8 @@ import sys
 
 from celery import signals
 
-from maskline.adapters.celery_queue import queue_name
+from maskline.errors import DependencyError
 from maskline.log import configure_logging
-from maskline.requests import Priority
 from maskline.settings import Settings, SettingsError
 from worker.runtime import Runtime
 from worker.tasks import register_tasks
@@ -21,16 +20,15 @@ def main() -> None:
         # A receiver keeps Celery from setting up logging of its own.
         signals.setup_logging.connect(lambda **_: None, weak=False)
         runtime = Runtime(settings)
-    except SettingsError as error:
+        runtime.start()
+    except (SettingsError, DependencyError) as error:
         sys.exit(f"maskline worker: {error}")
     register_tasks(runtime.celery, runtime)
-    queues = ",".join(queue_name(priority) for priority in Priority)  # in the order in which they are served
     runtime.celery.worker_main(
         [
             "worker",
             "--pool=threads",
             f"--concurrency={settings.worker_threads}",
-            f"--queues={queues}",
             f"--hostname={runtime.name}",
             "--without-gossip",
             "--without-mingle",

@@ -72,6 +72,7 @@ class Batcher:
                     self._settle(waiting, error)
                 continue
             self._segment(segmenter, batch)
+            del batch  # while the model idles, it keeps no image alive
 
     def _next_batch(self) -> list[_Waiting]:
         first = self._queue.get()
@@ -95,6 +96,8 @@ class Batcher:
         began = time.perf_counter()
         try:
             segmentations = segmenter.segment([waiting.image for waiting in batch])
+            if len(segmentations) != len(batch):
+                raise RuntimeError(f"{len(segmentations)} segmentations of {len(batch)} images")
         except Exception as error:
             if len(batch) == 1:
                 self._settle(batch[0], error)

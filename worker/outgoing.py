@@ -1,69 +1,48 @@
-"""Calls to addresses that clients name (image URLs, webhooks): public hosts only.
+"""Calls to addresses that clients name: image URLs and webhooks.
 
-The name is resolved once, every address is checked, and the connection goes to the address that was checked,
-so that a name which changes its address in between gains nothing. Each redirect is checked anew.
+Each call has a connection of its own: one that is kept would be shared by all names behind an address.
 """
 
-import ipaddress
-import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
 
+import httpcore
 import httpx
 
 from maskline.errors import ImageTooLarge, ImageUnreachable
+from worker.guarded_network import Guard, GuardedNetwork, Refused
 
-_TIMEOUT = httpx.Timeout(15.0, connect=5.0)
+_CONNECT_S = 5.0
+_LASTING_S = 30.0  # of one call, from the name to the last byte
 _MAX_REDIRECTS = 3
-_PORTS = {"http": 80, "https": 443}
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-# Public by the registries, yet a way inside: cloud metadata, and IPv6 forms that carry an IPv4 address.
-_REFUSED: Sequence[Network] = [
-    ipaddress.ip_network(text)
-    for text in (
-        "168.63.129.16/32",
-        "192.88.99.0/24",
-        "::/96",
-        "::ffff:0:0/96",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "2001::/32",
-        "2002::/16",
-        "fec0::/10",
-    )
-]
+_SCHEMES = ("http", "https")
+_USER_AGENT = "maskline"
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
-class Refused(Exception):
-    """The address may not be called; the message says why."""
+class CallFailed(Exception):
+    """The address may not be called, or can't be reached; the message says why."""
 
 
-def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, and no way around that."""
-    return (
-        address.is_global
-        and not address.is_multicast
-        and not address.is_reserved
-        and not any(address in network for network in _REFUSED if network.version == address.version)
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What a POST was answered with. ``retry_after``: the header of that name."""
+
+    status: int
+    retry_after: str | None
 
 
 class OutgoingClient:
     """An HTTP client for addresses that clients name."""
 
-    def __init__(self, allow: Iterable[str] = ()) -> None:
-        """``allow``: host names, addresses or networks that may be called although they are not public."""
-        self._hosts: set[str] = set()
-        self._networks: list[Network] = []
-        for entry in allow:
-            try:
-                self._networks.append(ipaddress.ip_network(entry, strict=False))
-            except ValueError:
-                self._hosts.add(entry.lower())
-        self._client = httpx.Client(timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+    def __init__(self, allow: Iterable[str] = (), *, lasting_s: float = _LASTING_S) -> None:
+        """``allow``: host names, addresses or networks that may be called although they are not public;
+        ``lasting_s``: the longest that one call may take."""
+        self._guard = Guard(allow)
+        self._lasting_s = lasting_s
+        self._ssl_context = httpx.create_ssl_context(trust_env=False)
 
     def get_image(self, url: str, max_bytes: int) -> bytes:
         """The bytes behind a URL.
@@ -72,75 +51,84 @@ class OutgoingClient:
             ImageUnreachable: the URL may not be called, can't be reached, or does not answer with 200.
             ImageTooLarge: there are more than ``max_bytes``.
         """
-        target = httpx.URL(url)
         try:
+            target = _parse(url)
             for _ in range(_MAX_REDIRECTS + 1):
                 with self._call("GET", target) as response:
-                    if response.is_redirect:
-                        target = target.join(response.headers["location"])
+                    location = _header(response, b"location")
+                    if response.status in _REDIRECTS and location is not None:
+                        target = _parse(str(target.join(location)))
                         continue
-                    if response.status_code != httpx.codes.OK:
-                        raise ImageUnreachable(f"{url} answered with status {response.status_code}")
+                    if response.status != HTTPStatus.OK:
+                        raise ImageUnreachable(f"{url} answered with status {response.status}")
                     return _read(response, max_bytes)
-        except (httpx.HTTPError, httpx.InvalidURL, Refused) as error:
+        except CallFailed as error:
             raise ImageUnreachable(f"{url} can't be fetched: {error}") from error
         raise ImageUnreachable(f"{url} redirects more than {_MAX_REDIRECTS} times")
 
-    def post(self, url: str, body: bytes, headers: dict[str, str]) -> httpx.Response:
-        """The answer to a POST, without its body; redirects are not followed.
+    def post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
+        """The answer to a POST; redirects are not followed.
 
         Raises:
-            Refused: the URL may not be called.
-            httpx.HTTPError: it can't be reached.
-            httpx.InvalidURL: it is none.
+            CallFailed: the URL may not be called, or can't be reached.
         """
-        with self._call("POST", httpx.URL(url), body, headers) as response:
-            return response
+        with self._call("POST", _parse(url), body, headers) as response:
+            return Answer(status=response.status, retry_after=_header(response, b"retry-after"))
 
     @contextmanager
     def _call(
         self, method: str, url: httpx.URL, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Iterator[httpx.Response]:
-        address = self._resolve(url)
-        request = self._client.build_request(
-            method,
-            url.copy_with(host=str(address)),
-            content=body,
-            headers={**(headers or {}), "Host": url.netloc.decode("ascii")},
-            extensions={"sni_hostname": url.host},
-        )
-        response = self._client.send(request, stream=True)
+    ) -> Iterator[httpcore.Response]:
+        network = GuardedNetwork(self._guard, self._lasting_s)
+        timeouts = {"connect": _CONNECT_S, "read": self._lasting_s, "write": self._lasting_s}
+        sent = {"Host": url.netloc.decode("ascii"), "User-Agent": _USER_AGENT, **(headers or {})}
+        if body is not None:
+            sent["Content-Length"] = str(len(body))
         try:
-            yield response
-        finally:
-            response.close()
-
-    def _resolve(self, url: httpx.URL) -> Address:
-        if url.scheme not in _PORTS:
-            raise Refused(f"{url.scheme!r} is not called; use http or https")
-        if url.userinfo:
-            raise Refused("a URL with a user name or password in it is not called")
-        try:
-            found = socket.getaddrinfo(url.host, url.port or _PORTS[url.scheme], type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise Refused(f"the host {url.host!r} is not known") from error
-        addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-        for address in addresses:
-            if not self._is_allowed(url.host, address):
-                raise Refused(f"{url.host!r} is not a public host")
-        return addresses[0]
-
-    def _is_allowed(self, host: str, address: Address) -> bool:
-        return (
-            is_public(address)
-            or host.lower() in self._hosts
-            or any(address in network for network in self._networks if network.version == address.version)
-        )
+            with (
+                httpcore.ConnectionPool(ssl_context=self._ssl_context, network_backend=network) as pool,
+                pool.stream(
+                    method,
+                    httpcore.URL(
+                        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+                    ),
+                    headers=list(sent.items()),
+                    content=body,
+                    extensions={"timeout": timeouts},
+                ) as response,
+            ):
+                yield response
+        except Refused as error:
+            raise CallFailed(str(error)) from error
+        except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise CallFailed(str(error) or type(error).__name__) from error
 
 
-def _read(response: httpx.Response, max_bytes: int) -> bytes:
+def _parse(url: str) -> httpx.URL:
+    """The URL, of a form that is called.
+
+    Raises:
+        CallFailed: it is none.
+    """
+    try:
+        parsed = httpx.URL(url)
+        is_whole = bool(parsed.host)
+    except (httpx.InvalidURL, UnicodeError) as error:  # a host name that IDNA does not have is the latter
+        raise CallFailed(f"this is no URL: {error}") from error
+    if parsed.scheme not in _SCHEMES or not is_whole:
+        raise CallFailed(f"{url!r} is not called; give an http or https URL with a host")
+    if parsed.userinfo:
+        raise CallFailed("a URL with a user name or password in it is not called")
+    return parsed
+
+
+def _header(response: httpcore.Response, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
+
+
+def _read(response: httpcore.Response, max_bytes: int) -> bytes:
     body = bytearray()
-    for chunk in response.iter_bytes():
+    for chunk in response.iter_stream():
         body += chunk
         if len(body) > max_bytes:
             raise ImageTooLarge(f"the image is larger than the {max_bytes} bytes that are taken")

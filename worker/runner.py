@@ -15,6 +15,7 @@ from maskline.codec import split_submission
 from maskline.errors import (
     ArtifactNotFound,
     DependencyError,
+    ImageUnreachable,
     InvalidRequest,
     PredictionFailed,
     ServiceError,
@@ -203,7 +204,10 @@ def fetcher(artifacts: ArtifactStore, get_url: Callable[[str, int], bytes], max_
             return split_submission(artifacts.get(image.key))[0]
         if image.uri is not None:
             bucket, _, key = image.uri.removeprefix("s3://").partition("/")
-            return artifacts.get(key, bucket=bucket, max_bytes=max_bytes)
+            try:
+                return artifacts.get(key, bucket=bucket, max_bytes=max_bytes)
+            except ArtifactNotFound as error:
+                raise ImageUnreachable(f"{image.uri} can't be read: {error.message}") from error
         if image.url is not None:
             return get_url(image.url, max_bytes)
         raise ArtifactNotFound("the job names no image")

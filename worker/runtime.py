@@ -47,7 +47,6 @@ class Runtime:
         """
         self.settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.celery: Celery = make_celery(settings.redis_url, settings.redis_prefix, settings.job_deadline)
         self._limits = ImageLimits(
             max_bytes=settings.max_image_bytes,
             max_pixels=settings.max_image_pixels,
@@ -55,11 +54,13 @@ class Runtime:
         )
         connection = RedisConnection(settings.redis_url, settings.redis_prefix)
         outgoing = OutgoingClient(settings.outgoing_allow)
-        queue = CeleryTaskQueue(self.celery)
         self._jobs = RedisJobStore(connection, idempotency_expiry_s=settings.idempotency_expiry)
         self._artifacts = S3ArtifactStore.from_settings(settings)
         self._directory = RedisModelDirectory(connection)
         self._registry = Registry(load_catalog(settings.catalog_file), settings.worker_models)
+        self.celery: Celery = make_celery(
+            settings.redis_url, settings.redis_prefix, settings.job_deadline, self._registry.specs
+        )
         self._models = Residency(
             self._registry, max_loaded=settings.max_loaded_models, batch_wait_s=settings.batch_wait
         )
@@ -84,12 +85,12 @@ class Runtime:
             holder=self.name,
             store=self._jobs,
             artifacts=self._artifacts,
-            queue=queue,
+            queue=CeleryTaskQueue(self.celery),
             interval_s=settings.sweep_interval,
             republish_after_s=settings.republish_after,
             max_attempts=settings.max_attempts,
         )
-        webhooks = WebhookDelivery(
+        self._webhooks = WebhookDelivery(
             store=self._jobs,
             find_job=self._jobs.find,
             client=outgoing,
@@ -104,11 +105,15 @@ class Runtime:
                 lambda: self._directory.publish(self.name, cards, _PULSE_S * _PULSES_PER_LIFE),
             ),
             Periodic("sweeper", settings.sweep_interval, sweeper.sweep),
-            Periodic("webhooks", _OUTBOX_S, webhooks.deliver_due),
+            Periodic("webhooks", _OUTBOX_S, self._webhooks.deliver_due),
         )
 
     def start(self) -> None:
-        """Begin everything but the jobs themselves."""
+        """Begin everything but the jobs themselves.
+
+        Raises:
+            ArtifactStoreUnavailable: the bucket can't be reached or made.
+        """
         self._artifacts.ensure_bucket()
         self._keeper.start()
         for periodic in self._beside:
@@ -120,6 +125,7 @@ class Runtime:
         self._directory.withdraw(self.name)
         for periodic in self._beside:
             periodic.stop()
+        self._webhooks.close()
         self._keeper.stop()
         self._models.close()
         logger.info("worker stopped", worker=self.name)
@@ -139,8 +145,8 @@ class Runtime:
             os._exit(exit_status)
 
     def paint_overlay(self, job_id: str) -> None:
-        """Paint the overlay of a job, unless another worker does."""
-        if not self._jobs.lead(f"overlay:{job_id}", self.name, _OVERLAY_LOCK_S):
+        """Paint the overlay of a job, unless another thread or worker does."""
+        if not self._jobs.lead(f"overlay:{job_id}", secrets.token_hex(8), _OVERLAY_LOCK_S):
             return
         job = self._jobs.find(job_id)
         if job is None:

@@ -3,14 +3,12 @@
 Every worker has a sweeper, and a lock in Redis lets one of them work at a time.
 """
 
-from collections.abc import Iterable
+import time
 
 import structlog
 
 from maskline.artifacts import job_prefixes
-from maskline.errors import QueueUnavailable
 from maskline.ports import ArtifactStore, HousekeepingStore, TaskQueue
-from maskline.requests import Priority
 
 logger = structlog.get_logger(module=__name__)
 
@@ -47,21 +45,24 @@ class Sweeper:
         """Look once, if no other worker does."""
         if not self._store.lead("sweep", self._holder, self._interval_s * _LEADS_FOR_INTERVALS):
             return
+        began = time.monotonic()
         lapsed = self._store.reap(self._max_attempts, _LIMIT)
-        for job_id, _ in lapsed:
-            logger.warning("lease lapsed", job=job_id)
-        self._publish(lapsed)
-        # A long queue makes every message old; new ones would only make it longer.
-        patience = 1 + self._store.queue_depth() / _QUEUE_PER_WAIT
-        self._publish(self._store.unpublished(self._republish_after_s * patience, _LIMIT))
+        for hint in lapsed:
+            logger.warning("lease lapsed", job=hint.job_id)
+            self._queue.publish_job(hint)
+        self._publish_again()
         for job_id in self._store.expire(_KEEP_EXPIRED_S, _LIMIT):
             for prefix in job_prefixes(job_id):
                 self._artifacts.delete(self._artifacts.keys(prefix))
-            logger.info("job expired", job=job_id)
+            self._store.forget(job_id)
+            logger.info("job removed", job=job_id)
+            if time.monotonic() - began > self._interval_s:  # the rest can wait, lapsed jobs should not
+                return
 
-    def _publish(self, jobs: Iterable[tuple[str, Priority]]) -> None:
-        for job_id, priority in jobs:
-            try:
-                self._queue.publish_job(job_id, priority)
-            except QueueUnavailable:
-                return  # the next look publishes what is left
+    def _publish_again(self) -> None:
+        # A long queue makes every message old; new ones would only make it longer.
+        depth = self._store.queue_depth()
+        patience = 1 + depth / _QUEUE_PER_WAIT
+        for hint in self._store.unpublished(self._republish_after_s * patience, _LIMIT):
+            if self._queue.backlog(hint) < depth:  # else nobody takes them: no worker has the model
+                self._queue.publish_job(hint)

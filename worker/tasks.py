@@ -11,6 +11,5 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
     app.task(runtime.runner.run, name=SEGMENT_TASK)
     app.task(runtime.paint_overlay, name=RENDER_OVERLAY_TASK)
     # Weak references to these would be gone at once.
-    signals.worker_ready.connect(lambda **_: runtime.start(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.stop_within_grace(), weak=False)
     signals.worker_shutdown.connect(lambda **_: runtime.stop(), weak=False)

@@ -3,10 +3,11 @@
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
 from typing import Annotated
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g, request, stream_with_context
 from pydantic import BaseModel, Field
 
 from api.artifact_urls import ArtifactUrls
@@ -16,7 +17,15 @@ from api.presenter import Masks, Presenter, require_result
 from api.services import Services
 from api.submission import Submitter
 from maskline.artifacts import Artifact, job_prefixes, result_key
-from maskline.errors import ArtifactNotFound, CapacityError, Fault, InvalidRequest, RenderPending
+from maskline.errors import (
+    ArtifactNotFound,
+    CapacityError,
+    DependencyError,
+    Fault,
+    InvalidRequest,
+    RenderPending,
+    ServiceError,
+)
 from maskline.jobs import Job, JobState
 from maskline.ports import Idempotency
 from maskline.requests import Output
@@ -33,6 +42,7 @@ _KEEP_ALIVE_S = 10.0
 _OVERLAY_WAIT_S = 20.0
 _OVERLAY_LOOK_S = 0.05
 _MAX_KEY = 255
+_NOTHING = ": still there\n\n"  # a comment, by which both sides see that the stream lives
 
 
 class JobQuery(WireModel):
@@ -49,6 +59,13 @@ class PredictionQuery(WireModel):
 
     masks: Masks = Masks.INLINE
     """How the masks are given: base64 as Vertex AI does, a URL that ends, or an ``s3://`` URI."""
+
+
+class EventsQuery(WireModel):
+    """Query of a job's events."""
+
+    masks: Masks = Masks.URL
+    """How the masks are given: a URL that ends after a while, an ``s3://`` URI, or base64."""
 
 
 class ListQuery(WireModel):
@@ -115,7 +132,7 @@ class _JobViews:
             "image/*": BINARY,
         },
         answers={202: (JSON, JobResource), 200: (JSON, JobResource)},
-        problems=(400, 404, 413, 415, 422, 429),
+        problems=(400, 404, 413, 415, 422, 429, 503),
     )
     def submit_job(self) -> Response:
         submission = read_submission(request, self._settings.max_image_bytes)
@@ -125,8 +142,7 @@ class _JobViews:
                 raise InvalidRequest(
                     [Fault("", f"more than {_MAX_KEY} characters", parameter="Idempotency-Key")]
                 )
-            query = {} if submission.url is None else request.args.to_dict()
-            idempotency = Idempotency(key=key, fingerprint=fingerprint(submission, query))
+            idempotency = Idempotency(key=key, fingerprint=fingerprint(submission))
         job = self._submitter.submit(g.caller.tenant, submission, idempotency)
         wait_s = _preferred_wait()
         if wait_s is not None:
@@ -190,8 +206,9 @@ class _JobViews:
     def delete_job(self, job_id: str) -> Response:
         self._jobs.delete(g.caller.tenant, job_id)
         artifacts = self._services.artifacts
-        for prefix in job_prefixes(job_id):
-            artifacts.delete(artifacts.keys(prefix))
+        with suppress(DependencyError):  # the sweeper removes what stays behind
+            for prefix in job_prefixes(job_id):
+                artifacts.delete(artifacts.keys(prefix))
         return Response(status=HTTPStatus.NO_CONTENT)
 
     @operation(
@@ -239,18 +256,25 @@ class _JobViews:
         return self._stream(key, Artifact.OVERLAY)
 
     @operation(
-        "The job at every change, until it ends, as server-sent events named `job`",
+        "The job at every change, as server-sent events named `job`; to be opened again until the job ends",
         tag="jobs",
-        query=JobQuery,
+        query=EventsQuery,
         answers={200: (EVENTS, {"type": "string"})},
-        problems=(404, 422),
+        problems=(404, 422, 503),
     )
-    def get_events(self, job_id: str, query: JobQuery) -> Response:
+    def get_events(self, job_id: str, query: EventsQuery) -> Response:
         job = self._jobs.get(g.caller.tenant, job_id)
-        events = self._events(g.caller.tenant, job, query.masks)
-        return Response(
-            events, mimetype=EVENTS, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        first = _event(self._presenter.full(job, query.masks))
+        seat = ExitStack()
+        if not seat.enter_context(self._services.waiters.seat()):
+            raise CapacityError("too many requests wait already; poll the job instead")
+        response = Response(
+            stream_with_context(self._events(job, first, query.masks)),
+            mimetype=EVENTS,
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
+        response.call_on_close(seat.close)
+        return response
 
     def _answer(self, job: Job, masks: Masks, status: HTTPStatus) -> Response:
         resource = self._presenter.full(job, masks)
@@ -264,18 +288,17 @@ class _JobViews:
                 job = self._jobs.wait(job.tenant, job.id, job.version, left)
         return job
 
-    def _events(self, tenant: str, job: Job, masks: Masks) -> Iterator[str]:
-        with self._services.waiters.seat() as seated:
-            if not seated:
-                raise CapacityError("too many requests wait already; poll the job instead")
-            yield _event(self._presenter.full(job, masks))
-            while not job.state.is_final:
-                seen = self._jobs.wait(tenant, job.id, job.version, _KEEP_ALIVE_S)
-                if seen.version == job.version:
-                    yield ": still there\n\n"
-                    continue
-                job = seen
-                yield _event(self._presenter.full(job, masks))
+    def _events(self, job: Job, first: str, masks: Masks) -> Iterator[str]:
+        yield first
+        deadline = time.monotonic() + self._settings.max_wait
+        while not job.state.is_final and (left := deadline - time.monotonic()) > 0:
+            try:
+                seen = self._jobs.wait(job.tenant, job.id, job.version, min(left, _KEEP_ALIVE_S))
+                text = _event(self._presenter.full(seen, masks)) if seen.version > job.version else _NOTHING
+            except ServiceError:  # the job is gone, or a server is: the client asks again, and is told
+                return
+            yield text
+            job = seen
 
     def _file(self, job_id: str, artifact: Artifact, output: Output) -> Response:
         job = self._jobs.get(g.caller.tenant, job_id)

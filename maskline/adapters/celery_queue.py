@@ -7,22 +7,31 @@ The job record makes all of this harmless; ``docs/architecture.md`` says how.
 
 import base64
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
+from kombu.utils.scheduling import round_robin_cycle
 
 from maskline.errors import QueueUnavailable
 from maskline.jobs import RENDER_OVERLAY_TASK, SEGMENT_TASK
+from maskline.ports import Hint
 from maskline.requests import Priority
 
 _SOCKET_TIMEOUT_S = 5
 _VISIBILITY_PER_DEADLINE = 4  # a job within its deadline must never be delivered a second time
+_OVERLAYS = "overlays"
+_JOBS = "jobs"
 
 
-def make_celery(redis_url: str, prefix: str, job_deadline_s: float) -> Celery:
-    """The Celery application that both sides share; it connects on first use."""
+def make_celery(redis_url: str, prefix: str, job_deadline_s: float, models: Iterable[str] = ()) -> Celery:
+    """The Celery application; it connects on first use.
+
+    ``models``: those of a worker, which takes messages about their jobs and no others.
+    """
     app = Celery("maskline", broker=redis_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
@@ -31,9 +40,8 @@ def make_celery(redis_url: str, prefix: str, job_deadline_s: float) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_publish_retry=False,
-        task_queues=[Queue(queue_name(priority)) for priority in Priority],
-        task_default_queue=queue_name(Priority.INTERACTIVE),
-        task_create_missing_queues=False,
+        task_queues=[Queue(name, Exchange(name), routing_key=name) for name in queue_names(models)],
+        task_default_queue=_OVERLAYS,
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
@@ -41,7 +49,8 @@ def make_celery(redis_url: str, prefix: str, job_deadline_s: float) -> Celery:
         broker_transport_options={
             "global_keyprefix": prefix,
             "visibility_timeout": int(job_deadline_s * _VISIBILITY_PER_DEADLINE),
-            "queue_order_strategy": "priority",
+            "priority_steps": [0],  # the queues themselves say what comes first
+            "queue_order_strategy": f"{__name__}:QueueOrder",
             "socket_timeout": _SOCKET_TIMEOUT_S,
             "socket_connect_timeout": _SOCKET_TIMEOUT_S,
             "socket_keepalive": True,
@@ -50,9 +59,38 @@ def make_celery(redis_url: str, prefix: str, job_deadline_s: float) -> Celery:
     return app
 
 
-def queue_name(priority: Priority) -> str:
-    """The Celery queue for jobs of a priority."""
-    return f"jobs.{priority}"
+def queue_name(model: str, priority: Priority) -> str:
+    """The Celery queue for jobs of a model and a priority."""
+    return f"{_JOBS}.{priority}.{model}"
+
+
+def queue_names(models: Iterable[str]) -> list[str]:
+    """Every queue that a worker with these models serves."""
+    return [_OVERLAYS, *(queue_name(model, priority) for model in models for priority in Priority)]
+
+
+class QueueOrder(round_robin_cycle):
+    """The order in which kombu asks for messages: overlays, interactive jobs, bulk jobs.
+
+    Models of one priority take turns.
+    """
+
+    def update(self, queues: Iterable[str]) -> None:
+        """Serve these queues."""
+        super().update(sorted(queues, key=_rank))
+
+    def rotate(self, last_used: str) -> str:
+        """Let the others of its rank come before the queue that gave the last message."""
+        super().rotate(last_used)
+        self.items.sort(key=_rank)
+        return last_used
+
+
+def _rank(queue: str) -> int:
+    if queue == _OVERLAYS:
+        return 0
+    _, priority, _ = queue.split(".", 2)
+    return 1 + list(Priority).index(Priority(priority))
 
 
 class CeleryTaskQueue:
@@ -62,17 +100,31 @@ class CeleryTaskQueue:
         """``app``: of ``make_celery``."""
         self._app = app
 
-    def publish_job(self, job_id: str, priority: Priority) -> None:
-        self._send(SEGMENT_TASK, job_id, queue_name(priority))
+    def publish_job(self, hint: Hint) -> None:
+        self._send(SEGMENT_TASK, hint.job_id, queue_name(hint.model, hint.priority))
 
     def publish_overlay(self, job_id: str) -> None:
-        self._send(RENDER_OVERLAY_TASK, job_id, queue_name(Priority.INTERACTIVE))
+        self._send(RENDER_OVERLAY_TASK, job_id, _OVERLAYS)
+
+    def backlog(self, hint: Hint) -> int:
+        queue = queue_name(hint.model, hint.priority)
+        with _translated(), self._app.pool.acquire(block=True) as connection:
+            try:
+                return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            except connection.channel_errors:  # a queue without messages does not exist in Redis
+                return 0
 
     def _send(self, task: str, job_id: str, queue: str) -> None:
-        try:
+        with _translated():
             self._app.send_task(task, args=(job_id,), queue=queue, retry=False, ignore_result=True)
-        except (OperationalError, OSError) as error:
-            raise QueueUnavailable("the queue does not answer; try again in a moment") from error
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, OSError) as error:
+        raise QueueUnavailable("the queue does not answer; try again in a moment") from error
 
 
 class CeleryHints:
@@ -86,11 +138,11 @@ class CeleryHints:
         """``prefix``: of the keys in Redis."""
         self._prefix = prefix
 
-    def __call__(self, job_id: str, priority: Priority) -> tuple[str, str]:
+    def __call__(self, hint: Hint) -> tuple[str, str]:
         """The list of the broker, and the message that tells the workers of the job."""
-        queue, task_id = queue_name(priority), str(uuid4())
+        queue, task_id = queue_name(hint.model, hint.priority), str(uuid4())
         canvas = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-        body = json.dumps([[job_id], {}, canvas]).encode()
+        body = json.dumps([[hint.job_id], {}, canvas]).encode()
         message = {
             "body": base64.b64encode(body).decode(),
             "content-encoding": "utf-8",
@@ -112,7 +164,7 @@ class CeleryHints:
                 "correlation_id": task_id,
                 "reply_to": "",
                 "delivery_mode": 2,
-                "delivery_info": {"exchange": queue, "routing_key": queue},
+                "delivery_info": {"exchange": "", "routing_key": queue},
                 "priority": 0,
                 "body_encoding": "base64",
                 "delivery_tag": task_id,

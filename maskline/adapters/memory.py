@@ -19,7 +19,7 @@ from maskline.errors import (
 )
 from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
 from maskline.keys import ApiKey
-from maskline.ports import Event, Idempotency, Page
+from maskline.ports import Event, Hint, Idempotency, Page
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
 
@@ -46,6 +46,10 @@ class _Due:
     due_ms: int
 
 
+def _hint(job: Job) -> Hint:
+    return Hint(job.id, job.request.model or "", job.request.priority)
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -56,6 +60,7 @@ class MemoryJobStore:
 
     clock_ms: Callable[[], int] = _now_ms
     _records: dict[str, _Record] = field(default_factory=dict)
+    _deleted: dict[str, None] = field(default_factory=dict)
     _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _outbox: dict[str, _Due] = field(default_factory=dict)
     _dead_letters: dict[str, Event] = field(default_factory=dict)
@@ -136,7 +141,8 @@ class MemoryJobStore:
     def delete(self, tenant: str, job_id: str) -> None:
         with self._changed:
             self.get(tenant, job_id)
-            self._forget(job_id)
+            self.forget(job_id)
+            self._deleted[job_id] = None
 
     def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
         with self._changed:
@@ -182,27 +188,27 @@ class MemoryJobStore:
 
     # -- HousekeepingStore
 
-    def reap(self, max_attempts: int, limit: int) -> list[tuple[str, Priority]]:
+    def reap(self, max_attempts: int, limit: int) -> list[Hint]:
         with self._changed:
             returned = []
             for job_id, record in self._among(JobState.RUNNING, limit, lambda r: r.lease_until_ms):
                 record.losses += 1
                 if record.losses < max_attempts:
                     self._enqueue(job_id)
-                    returned.append((job_id, record.job.request.priority))
+                    returned.append(_hint(record.job))
                     continue
                 message = f"{max_attempts} workers died or fell silent while they ran this job"
                 record.job = replace(record.job, failure=Failure(code=WorkerLost.code, message=message))
                 self._move(job_id, JobState.FAILED)
             return returned
 
-    def unpublished(self, older_than_s: float, limit: int) -> list[tuple[str, Priority]]:
+    def unpublished(self, older_than_s: float, limit: int) -> list[Hint]:
         with self._changed:
             age_ms = int(older_than_s * 1000)
             stale = self._among(JobState.QUEUED, limit, lambda r: r.published_ms + age_ms)
             for _, record in stale:
                 record.published_ms = self.clock_ms()
-            return [(job_id, record.job.request.priority) for job_id, record in stale]
+            return [_hint(record.job) for _, record in stale]
 
     def queue_depth(self) -> int:
         with self._changed:
@@ -210,15 +216,20 @@ class MemoryJobStore:
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         with self._changed:
-            forgotten = []
+            over = list(self._deleted)
             for job_id, record in self._among(None, limit, lambda r: r.job.expires_ms):
                 if record.job.state.is_final:
-                    self._forget(job_id)
-                    forgotten.append(job_id)
+                    over.append(job_id)
                     continue
                 self._move(job_id, JobState.EXPIRED)
                 record.job = replace(record.job, expires_ms=self.clock_ms() + int(keep_s * 1000))
-            return forgotten
+            return over[:limit]
+
+    def forget(self, job_id: str) -> None:
+        with self._changed:
+            self._records.pop(job_id, None)
+            self._deleted.pop(job_id, None)
+            self._changed.notify_all()
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         with self._changed:
@@ -301,10 +312,6 @@ class MemoryJobStore:
         record.job = replace(record.job, queued_ms=now)
         record.published_ms = now
 
-    def _forget(self, job_id: str) -> None:
-        del self._records[job_id]
-        self._changed.notify_all()
-
 
 @dataclass
 class MemoryArtifactStore:
@@ -357,11 +364,14 @@ class MemoryArtifactStore:
 class MemoryTaskQueue:
     """``TaskQueue`` in a list."""
 
-    jobs: list[tuple[str, Priority]] = field(default_factory=list)
+    jobs: list[Hint] = field(default_factory=list)
     overlays: list[str] = field(default_factory=list)
 
-    def publish_job(self, job_id: str, priority: Priority) -> None:
-        self.jobs.append((job_id, priority))
+    def publish_job(self, hint: Hint) -> None:
+        self.jobs.append(hint)
+
+    def backlog(self, hint: Hint) -> int:
+        return sum(hint[1:] == other[1:] for other in self.jobs)
 
     def publish_overlay(self, job_id: str) -> None:
         self.overlays.append(job_id)

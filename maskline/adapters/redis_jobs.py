@@ -11,11 +11,11 @@ from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
 from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull, WorkerLost
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
-from maskline.ports import Event, Idempotency, Page
+from maskline.ports import Event, Hint, Idempotency, Page
 from maskline.requests import EventType, Priority, SegmentationRequest
 
-Hint = Callable[[str, Priority], tuple[str, str]]
-"""Job id and priority -> the list of the broker, and the message for it, that tell the workers of the job."""
+MakeMessage = Callable[[Hint], tuple[str, str]]
+"""The list of the broker, and the message for it, that tell the workers of a job."""
 
 _SCAN = 200  # records read at once while a listing is filtered
 
@@ -45,11 +45,15 @@ class RedisJobStore:
     """``JobStore``, ``LeaseStore`` and ``HousekeepingStore`` over one Redis."""
 
     def __init__(
-        self, connection: RedisConnection, *, idempotency_expiry_s: float, hint: Hint | None = None
+        self,
+        connection: RedisConnection,
+        *,
+        idempotency_expiry_s: float,
+        make_message: MakeMessage | None = None,
     ) -> None:
-        """``idempotency_expiry_s``: how long an idempotency key is remembered; ``hint``: publishes a new job
-        in the very step that records it."""
-        self._hint = hint
+        """``idempotency_expiry_s``: how long an idempotency key is remembered; ``make_message``: for
+        publishing a new job in the very step that records it."""
+        self._make_message = make_message
         self._connection = connection
         self._redis = connection.redis
         self._prefix = connection.prefix
@@ -69,12 +73,14 @@ class RedisJobStore:
 
     def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
         webhook = job.request.webhook
-        broker_list, message = self._hint(job.id, job.request.priority) if self._hint else ("", "")
+        hint = Hint(job.id, job.request.model or "", job.request.priority)
+        broker_list, message = self._make_message(hint) if self._make_message else ("", "")
         status, *details = self._connection.run(
             "create",
             job.id,
             job.tenant,
-            job.request.priority,
+            hint.model,
+            hint.priority,
             job.request.to_json(),
             job.image.to_json(),
             job.expires_ms - job.created_ms,
@@ -198,15 +204,15 @@ class RedisJobStore:
 
     # -- HousekeepingStore
 
-    def reap(self, max_attempts: int, limit: int) -> list[tuple[str, Priority]]:
+    def reap(self, max_attempts: int, limit: int) -> list[Hint]:
         failure = Failure(
             code=WorkerLost.code,
             message=f"{max_attempts} workers died or fell silent while they ran this job",
         )
-        return _published(self._connection.run("reap", max_attempts, failure.to_json(), limit))
+        return _hints(self._connection.run("reap", max_attempts, failure.to_json(), limit))
 
-    def unpublished(self, older_than_s: float, limit: int) -> list[tuple[str, Priority]]:
-        return _published(self._connection.run("unpublished", int(older_than_s * 1000), limit))
+    def unpublished(self, older_than_s: float, limit: int) -> list[Hint]:
+        return _hints(self._connection.run("unpublished", int(older_than_s * 1000), limit))
 
     def queue_depth(self) -> int:
         with translated():
@@ -214,6 +220,9 @@ class RedisJobStore:
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         return list(self._connection.run("expire", int(keep_s * 1000), limit))
+
+    def forget(self, job_id: str) -> None:
+        self._connection.run("forget", job_id)
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         return bool(self._connection.run("lead", name, holder, int(for_s * 1000)))
@@ -232,8 +241,8 @@ class RedisJobStore:
         self._connection.run("settle_event", event_id, "dead", 0)
 
 
-def _published(reply: Iterable[tuple[str, str]]) -> list[tuple[str, Priority]]:
-    return [(job_id, Priority(priority)) for job_id, priority in reply]
+def _hints(reply: Iterable[tuple[str, str, str]]) -> list[Hint]:
+    return [Hint(job_id, model, Priority(priority)) for job_id, model, priority in reply]
 
 
 def _event(event_id: str, fields: Mapping[str, str | int]) -> Event:

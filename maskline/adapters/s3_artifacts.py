@@ -96,7 +96,10 @@ class S3ArtifactStore:
         if not isinstance(body, bytes):
             body.seek(0)
         headers = {"Content-Type": media_type, "Content-Length": str(length)}
-        self._send("PUT", self._bucket, key, body=body, headers=headers)
+        try:
+            self._send("PUT", self._bucket, key, body=body, headers=headers)
+        except ArtifactNotFound as error:
+            raise ArtifactStoreUnavailable(f"the bucket {self._bucket!r} does not exist") from error
 
     def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
         response = self._send("GET", bucket or self._bucket, key, preload=False)
@@ -172,8 +175,8 @@ class S3ArtifactStore:
         headers: dict[str, str] | None = None,
         preload: bool = True,
     ) -> urllib3.BaseHTTPResponse:
-        url = self._sign(method, self._endpoint, bucket, key, _SIGNATURE_LIFE_S)
         with _translated():
+            url = self._sign(method, self._endpoint, bucket, key, _SIGNATURE_LIFE_S)
             response = self._http.request(method, url, body=body, headers=headers, preload_content=preload)
         if response.status < 300:
             return response
@@ -181,6 +184,8 @@ class S3ArtifactStore:
         response.release_conn()
         if response.status == 404:
             raise ArtifactNotFound("the object does not exist")
+        if response.status < 500 and bucket != self._bucket:  # our own bucket is the operator's to mend
+            raise ArtifactNotFound(f"the bucket {bucket!r} refuses it with status {response.status}")
         raise ArtifactStoreUnavailable(f"the artifact store answered with status {response.status}")
 
     def _sign(self, method: str, endpoint: str | None, bucket: str, key: str, expires_s: int) -> str:

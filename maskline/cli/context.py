@@ -54,8 +54,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 def connect(url: str | None, api_key: str | None) -> Client:
     """A client of the service that the options name, or of the one that runs in this folder."""
     if url is None and SERVICE_FILE.exists():
-        service = json.loads(SERVICE_FILE.read_text("utf-8"))
-        url, api_key = service["url"], api_key or service["apiKey"]
+        try:
+            service = json.loads(SERVICE_FILE.read_text("utf-8"))
+            url, api_key = service["url"], api_key or service["apiKey"]
+        except (ValueError, KeyError) as error:
+            raise OSError(f"{SERVICE_FILE} is damaged; give --url and --api-key") from error
     return Client(url or DEFAULT_URL, api_key)
 
 

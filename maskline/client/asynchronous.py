@@ -17,6 +17,7 @@ from maskline.client.requests import (
     Call,
     EventParser,
     ImageInput,
+    is_done,
     parse,
     parse_health,
     poll_delay,
@@ -196,7 +197,7 @@ class AsyncClient:
             except httpx.RequestError as error:
                 failure = self._failure(error)
             if seen is None or not seen.state.is_final:
-                await self._sleep(max(POLL_PAUSE_S, retry_delay(attempt, refusal, failure)))
+                await self._sleep(max(POLL_PAUSE_S, retry_delay(call, attempt, refusal, failure)))
                 attempt += 1
 
     async def prediction(self, job_id: str, *, masks: str = "inline") -> Prediction:
@@ -252,9 +253,9 @@ class AsyncClient:
                 response = await self._once(call)
             except ConnectionFailed as error:
                 failure = error
-            if response is not None and response.is_success:
+            if response is not None and is_done(call, attempt, response):
                 return response
-            await self._sleep(retry_delay(attempt, response, failure))
+            await self._sleep(retry_delay(call, attempt, response, failure))
             attempt += 1
 
     async def _once(self, call: Call) -> httpx.Response:

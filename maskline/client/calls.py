@@ -55,9 +55,11 @@ def get_model(model_id: str) -> Call:
 
 def create_key(name: str, expires_in: int | None) -> Call:
     """Make an API key."""
-    body = {"name": name} | ({"expiresIn": expires_in} if expires_in else {})
+    body = {"name": name} | ({} if expires_in is None else {"expiresIn": expires_in})
     headers = {"Content-Type": "application/json"}
-    return Call(method="POST", path="/v1/keys", headers=headers, content=json.dumps(body).encode())
+    content = json.dumps(body).encode()
+    # Sent again, it would make a second key, and nobody would know the first.
+    return Call(method="POST", path="/v1/keys", headers=headers, content=content, is_repeatable=False)
 
 
 def list_keys() -> Call:

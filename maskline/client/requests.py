@@ -32,7 +32,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One HTTP request; it can be sent again."""
+    """One HTTP request."""
 
     method: str
     path: str
@@ -42,6 +42,8 @@ class Call:
     content: bytes | None = None
     wait_s: float = 0.0
     """How much longer than usual the answer may take."""
+    is_repeatable: bool = True
+    """Whether it can be sent again when its answer was lost."""
 
 
 def submission(
@@ -165,7 +167,15 @@ def check(response: httpx.Response) -> None:
     raise (Unavailable if is_unavailable else ApiError)(problem)
 
 
-def retry_delay(attempt: int, response: httpx.Response | None, failure: ConnectionFailed | None) -> float:
+def is_done(call: Call, attempt: int, response: httpx.Response) -> bool:
+    """Whether the call succeeded: a removal also if, sent again, it finds nothing left to remove."""
+    is_gone = call.method == "DELETE" and attempt > 0 and response.status_code == httpx.codes.NOT_FOUND
+    return response.is_success or is_gone
+
+
+def retry_delay(
+    call: Call, attempt: int, response: httpx.Response | None, failure: ConnectionFailed | None
+) -> float:
     """Seconds until the call is sent again.
 
     ``attempt``: 0 after the first failure; ``response``: None if there was no answer, or if it broke off;
@@ -175,7 +185,7 @@ def retry_delay(attempt: int, response: httpx.Response | None, failure: Connecti
         ApiError: the service refused, and it is no use to ask again.
         ConnectionFailed: there was no answer, however often it was asked.
     """
-    if response is None and attempt >= MAX_RETRIES:
+    if response is None and (attempt >= MAX_RETRIES or not call.is_repeatable):
         raise failure or ConnectionFailed("the service ends the connection again and again")
     if response is not None and (attempt >= MAX_RETRIES or response.status_code not in RETRIED):
         check(response)

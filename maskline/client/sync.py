@@ -16,6 +16,7 @@ from maskline.client.requests import (
     Call,
     EventParser,
     ImageInput,
+    is_done,
     parse,
     parse_health,
     poll_delay,
@@ -192,7 +193,7 @@ class Client:
             except httpx.RequestError as error:
                 failure = self._failure(error)
             if seen is None or not seen.state.is_final:
-                self._sleep(max(POLL_PAUSE_S, retry_delay(attempt, refusal, failure)))
+                self._sleep(max(POLL_PAUSE_S, retry_delay(call, attempt, refusal, failure)))
                 attempt += 1
 
     def prediction(self, job_id: str, *, masks: str = "inline") -> Prediction:
@@ -248,9 +249,9 @@ class Client:
                 response = self._once(call)
             except ConnectionFailed as error:
                 failure = error
-            if response is not None and response.is_success:
+            if response is not None and is_done(call, attempt, response):
                 return response
-            self._sleep(retry_delay(attempt, response, failure))
+            self._sleep(retry_delay(call, attempt, response, failure))
             attempt += 1
 
     def _once(self, call: Call) -> httpx.Response:

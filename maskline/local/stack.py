@@ -82,13 +82,12 @@ class Stack:
                     process.start()
                 for process in stage:
                     process.wait_until_ready(_START_TIMEOUT_S)
+            service = {"url": self.url, "apiKey": self.api_key}
+            write_private(self._data_dir / SERVICE_FILE, json.dumps(service, indent=2))
+            self._watcher = Watcher(self.processes, self.on_restart)
         except BaseException:
             self._end()
             raise
-        write_private(
-            self._data_dir / SERVICE_FILE, json.dumps({"url": self.url, "apiKey": self.api_key}, indent=2)
-        )
-        self._watcher = Watcher(self.processes, self.on_restart)
         return self
 
     def __exit__(

@@ -30,8 +30,7 @@ class _Watched:
 
     def start(self, now: float) -> None:
         self.started, self.due = now, None
-        with suppress(OSError):  # no memory, say: the next look finds it ended
-            self.process.start()
+        self.process.start()
 
 
 class Watcher:
@@ -63,7 +62,8 @@ class Watcher:
     def _run(self) -> None:
         while not self._suspended.wait(_LOOK_S):
             for watched in self._watched:
-                self._look_at(watched, time.monotonic())
+                with suppress(OSError):  # no memory, or nowhere to print: the next look tries again
+                    self._look_at(watched, time.monotonic())
         self._idle.set()
         self._closed.wait()
 
@@ -71,7 +71,7 @@ class Watcher:
         if watched.process.is_alive:
             return
         if watched.due is None:
-            self._on_restart(watched.process.name)
             watched.notice_end(now)
+            self._on_restart(watched.process.name)
         elif now >= watched.due:
             watched.start(now)

@@ -9,7 +9,7 @@ import pytest
 
 from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull
 from maskline.jobs import Failure, Job, JobState, Outcome
-from maskline.ports import HousekeepingStore, Idempotency, JobStore, LeaseStore
+from maskline.ports import Hint, HousekeepingStore, Idempotency, JobStore, LeaseStore
 from maskline.requests import EventType, Priority, Webhook
 from tests.factories import SECRET, TIMINGS, make_job
 
@@ -121,7 +121,7 @@ class JobStoreContract:
         slow = store.claim(job.id, "slow", LAPSED_S)
         assert slow is not None
         time.sleep(0.01)
-        assert store.reap(5, MANY) == [(job.id, Priority.INTERACTIVE)]
+        assert store.reap(5, MANY) == [Hint(job.id, "grabcut", Priority.INTERACTIVE)]
         fast = store.claim(job.id, "fast", LEASE_S)
         assert fast is not None
         assert fast.attempt == slow.attempt + 1
@@ -156,7 +156,7 @@ class JobStoreContract:
         for _ in range(2):
             assert store.claim(job.id, "w", LAPSED_S) is not None
             time.sleep(0.01)
-            assert store.reap(3, MANY) == [(job.id, Priority.INTERACTIVE)]
+            assert store.reap(3, MANY) == [Hint(job.id, "grabcut", Priority.INTERACTIVE)]
         assert store.claim(job.id, "w", LAPSED_S) is not None
         time.sleep(0.01)
         assert store.reap(3, MANY) == []
@@ -183,6 +183,9 @@ class JobStoreContract:
         assert not store.finish(job.id, claimed.attempt, SUCCESS)
         assert store.find(job.id) is None
         assert store.reap(3, MANY) == []
+        assert store.expire(60, MANY) == [job.id]  # its artifacts are still to be removed
+        store.forget(job.id)
+        assert store.expire(60, MANY) == []
 
     # -- the queue
 
@@ -201,7 +204,7 @@ class JobStoreContract:
         job = submit(store, make_job(priority=Priority.BULK))
         assert store.unpublished(60, MANY) == []
         time.sleep(0.01)
-        assert store.unpublished(0.005, MANY) == [(job.id, Priority.BULK)]
+        assert store.unpublished(0.005, MANY) == [Hint(job.id, "grabcut", Priority.BULK)]
         assert store.unpublished(60, MANY) == []
         store.claim(job.id, "w", LEASE_S)
         time.sleep(0.01)
@@ -249,13 +252,16 @@ class JobStoreContract:
         assert store.expire(0.05, MANY) == []
         time.sleep(0.06)
         assert set(store.expire(0.05, MANY)) == {waiting.id, running.id}
-        assert store.find(waiting.id) is None
 
-    def test_an_ended_job_is_forgotten_in_time(self, store: Store) -> None:
+    def test_an_ended_job_is_due_until_it_is_forgotten(self, store: Store) -> None:
         job = run(store, submit(store, make_job(lives_s=0.05)))
+        assert store.expire(60, MANY) == []
         time.sleep(0.06)
         assert store.expire(60, MANY) == [job.id]
+        assert store.expire(60, MANY) == [job.id]
+        store.forget(job.id)
         assert store.expire(60, MANY) == []
+        assert store.find(job.id) is None
 
     # -- events
 

@@ -2,10 +2,12 @@
 
 import base64
 import json
+import socket
 import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from typing import Any
 
 import httpx
@@ -150,6 +152,17 @@ def test_all_faults_are_told_at_once(http: httpx.Client) -> None:
     }
 
 
+def raw(http: httpx.Client, headers_and_body: bytes) -> httpx.Response:
+    """The answer to a submission that httpx would not send."""
+    url, key = http.base_url, http.headers["authorization"]
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: {key}\r\n".encode()
+    with socket.create_connection((url.host, url.port or 80), 20) as connection:
+        connection.sendall(head + headers_and_body)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+
 REQUESTS: dict[str, tuple[Callable[[httpx.Client], httpx.Response], int, str]] = {
     "no image part": (
         lambda http: http.post("/v1/jobs", files={"request": (None, "{}", "application/json")}),
@@ -161,8 +174,37 @@ REQUESTS: dict[str, tuple[Callable[[httpx.Client], httpx.Response], int, str]] =
         400,
         "malformed_request",
     ),
-    "form body": (
-        lambda http: http.post("/v1/jobs", data={"image": "x"}),
+    "part without a name": (
+        lambda http: http.post(
+            "/v1/jobs",
+            content=b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
+            headers={"Content-Type": "multipart/form-data; boundary=b"},
+        ),
+        400,
+        "malformed_request",
+    ),
+    "query beside a multipart body": (
+        lambda http: http.post("/v1/jobs?model=grabcut", files={"image": ("a", PNG)}),
+        422,
+        "invalid_request",
+    ),
+    "large request part": (
+        lambda http: http.post(
+            "/v1/jobs",
+            files={
+                "image": ("a", PNG),
+                "request": (None, json.dumps({"metadata": {"a": "b" * 1_100_000}}), "application/json"),
+            },
+        ),
+        422,
+        "invalid_request",
+    ),
+    "form body": (lambda http: http.post("/v1/jobs", data={"image": "x"}), 415, "unsupported_media_type"),
+    "no content type": (lambda http: http.post("/v1/jobs", content=PNG), 415, "unsupported_media_type"),
+    "damaged chunks": (
+        lambda http: raw(
+            http, b"Content-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n"
+        ),
         400,
         "malformed_request",
     ),
@@ -201,6 +243,37 @@ REQUESTS: dict[str, tuple[Callable[[httpx.Client], httpx.Response], int, str]] =
         422,
         "invalid_request",
     ),
+    "deeply nested JSON in the query": (
+        lambda http: http.post(
+            "/v1/jobs", params={"metadata": "[" * 1200}, content=PNG, headers={"Content-Type": "image/png"}
+        ),
+        422,
+        "invalid_request",
+    ),
+    "half a surrogate pair": (
+        lambda http: http.post(
+            "/v1/jobs",
+            params={"metadata": '{"a": "\\ud800"}'},
+            content=PNG,
+            headers={"Content-Type": "image/png"},
+        ),
+        422,
+        "invalid_request",
+    ),
+    "parameters that are no number": (
+        lambda http: submit(http, PNG, '{"parameters": {"confidenceThreshold": NaN}}'),
+        400,
+        "malformed_request",
+    ),
+    "webhook secret that is no base64": (
+        lambda http: submit(
+            http,
+            PNG,
+            json.dumps({"webhook": {"url": "https://example.com", "secret": "whsec_A=" + "A" * 32}}),
+        ),
+        422,
+        "invalid_request",
+    ),
     "unknown query parameter": (
         lambda http: http.get("/v1/jobs", params={"stat": "queued"}),
         422,
@@ -221,6 +294,17 @@ REQUESTS: dict[str, tuple[Callable[[httpx.Client], httpx.Response], int, str]] =
     "unknown route": (lambda http: http.get("/v2/jobs"), 404, "route_not_found"),
     "wrong method": (lambda http: http.put("/v1/jobs"), 405, "method_not_allowed"),
     "unknown key": (lambda http: http.delete("/v1/keys/x"), 404, "key_not_found"),
+    "key for too long": (
+        lambda http: http.post("/v1/keys", json={"name": "x", "expiresIn": 10**14}),
+        422,
+        "invalid_request",
+    ),
+    "key that is no JSON": (lambda http: http.post("/v1/keys", content=b"{"), 400, "malformed_request"),
+    "foreign signature": (
+        lambda http: http.get("/v1/artifacts/x?expires=1&signature=%C3%A9"),
+        404,
+        "artifact_not_found",
+    ),
     "key without a name": (lambda http: http.post("/v1/keys", json={}), 422, "invalid_request"),
     "long idempotency key": (
         lambda http: http.post(

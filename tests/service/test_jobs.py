@@ -108,7 +108,7 @@ def test_an_image_in_an_open_bucket_is_taken(client: Client, stack: Stack, disc:
     done = client.wait(job.id, timeout=60)
     assert (done.width, done.height) == (96, 64)
     for uri, code in (
-        ("s3://imports/set/none.png", "artifact_not_found"),
+        ("s3://imports/set/none.png", "image_unreachable"),
         ("s3://maskline/jobs/x", "invalid_request"),
     ):
         with pytest.raises(ApiError) as refused:

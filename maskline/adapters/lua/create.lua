@@ -1,6 +1,6 @@
--- ARGV: id, tenant, priority, request, image, ms until expiry, idempotency key, fingerprint, ms of its memory,
+-- ARGV: id, tenant, model, priority, request, image, ms until expiry, idempotency key, fingerprint, ms of its memory,
 --       events, most jobs that may wait, list of the broker and message for the workers
-local _, id, tenant, priority, request, image, expiry, idempotency_key, fingerprint, memory, events,
+local _, id, tenant, model, priority, request, image, expiry, idempotency_key, fingerprint, memory, events,
   max_queued, list, message = unpack(ARGV)
 
 local idempotency = prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key
@@ -19,7 +19,7 @@ end
 local now = now_ms()
 redis.call('HSET', record_of(id),
   'tenant', tenant, 'state', 'queued', 'version', 1, 'attempt', 0,
-  'priority', priority, 'request', request, 'image', image, 'events', events,
+  'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
   'created_ms', now, 'expires_ms', now + expiry)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':queued', 0, id)

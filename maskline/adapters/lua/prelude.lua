@@ -4,7 +4,8 @@
 -- queue                  zset    queued jobs, in the order in which they should run
 -- published              zset    queued jobs, by the time of their latest message
 -- leases                 zset    running jobs, by the time at which their lease lapses
--- expiry                 zset    all jobs, by the time at which they are due to expire
+-- expiry                 zset    all jobs, by the time at which they are due to expire, and those that were
+--                                deleted and still have artifacts, by 0
 -- jobs:{tenant}          zset    all jobs of a tenant; ids sort by time
 -- jobs:{tenant}:{state}  zset    the same by state
 -- idempotency:{tenant}:{key}     "{fingerprint} {job id}"
@@ -73,9 +74,11 @@ end
 local function forget(id)
   local record = record_of(id)
   local tenant, state = unpack(redis.call('HMGET', record, 'tenant', 'state'))
-  redis.call('DEL', record)
-  redis.call('ZREM', prefix .. 'jobs:' .. tenant, id)
-  redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. state, id)
+  if tenant then
+    redis.call('DEL', record)
+    redis.call('ZREM', prefix .. 'jobs:' .. tenant, id)
+    redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. state, id)
+  end
   redis.call('ZREM', prefix .. 'queue', id)
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)

@@ -8,10 +8,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now,
     redis.call('HSET', record, 'failure', failure)
     move(id, 'failed', now)
   else
-    local priority = redis.call('HGET', record, 'priority')
+    local model, priority = unpack(redis.call('HMGET', record, 'model', 'priority'))
     move(id, 'queued', now)
     enqueue(id, priority, now)
-    returned[#returned + 1] = { id, priority }
+    returned[#returned + 1] = { id, model, priority }
   end
 end
 return returned

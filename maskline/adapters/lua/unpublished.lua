@@ -4,6 +4,7 @@ local now = now_ms()
 local stale = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'published', '-inf', now - age, 'LIMIT', 0, limit)) do
   redis.call('ZADD', prefix .. 'published', now, id)
-  stale[#stale + 1] = { id, redis.call('HGET', record_of(id), 'priority') }
+  local model, priority = unpack(redis.call('HMGET', record_of(id), 'model', 'priority'))
+  stale[#stale + 1] = { id, model, priority }
 end
 return stale

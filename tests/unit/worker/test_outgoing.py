@@ -3,14 +3,17 @@
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
 import pytest
 
 from maskline.errors import ImageTooLarge, ImageUnreachable
-from worker.outgoing import OutgoingClient, is_public
+from worker.guarded_network import is_public
+from worker.outgoing import OutgoingClient
 
 NOT_PUBLIC = [
     "0.0.0.0",
@@ -81,6 +84,16 @@ class Site(BaseHTTPRequestHandler):
                 self.send_response(302)
                 self.send_header("Location", "/round")
                 self.end_headers()
+            case "/nowhere":
+                self.send_response(302)
+                self.end_headers()
+            case "/drip":
+                self.send_response(200)
+                self.end_headers()
+                with suppress(OSError):
+                    for _ in range(100):
+                        self.wfile.write(b"x")
+                        time.sleep(0.1)
             case _:
                 self.send_response(404)
                 self.end_headers()
@@ -108,11 +121,19 @@ def test_an_allowed_host_is_called_under_its_name(site: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "words"), [("/away", "not a public host"), ("/round", "redirects more"), ("/none", "404")]
+    ("path", "words"),
+    [("/away", "not a public host"), ("/round", "redirects more"), ("/nowhere", "302"), ("/none", "404")],
 )
 def test_a_site_that_leads_nowhere(site: int, path: str, words: str) -> None:
     with pytest.raises(ImageUnreachable, match=words):
         OutgoingClient(["127.0.0.1"]).get_image(f"http://127.0.0.1:{site}{path}", 1000)
+
+
+def test_an_answer_that_drips_is_given_up(site: int) -> None:
+    began = time.monotonic()
+    with pytest.raises(ImageUnreachable, match="can't be fetched"):
+        OutgoingClient(["127.0.0.1"], lasting_s=0.5).get_image(f"http://127.0.0.1:{site}/drip", 1000)
+    assert time.monotonic() - began < 5
 
 
 def test_a_large_answer_is_cut_off(site: int) -> None:
@@ -134,6 +155,8 @@ def test_a_large_answer_is_cut_off(site: int) -> None:
         "http://user:password@example.com/",
         "http://",
         "http://exa mple.com/",
+        "http://xn--/",
+        "http://xn--a/",
     ],
 )
 def test_what_is_never_called(url: str) -> None:

@@ -14,6 +14,7 @@ from maskline.codec import trailer
 from maskline.errors import ArtifactStoreUnavailable
 from maskline.image_header import ImageLimits
 from maskline.jobs import ImageRef, Job, JobState
+from maskline.ports import Hint
 from maskline.requests import Output, Priority, Prompt, SegmentationRequest
 from maskline.results import ResultDocument, SegmentList
 from tests.factories import DISC_BOX, encoded, make_job, picture
@@ -236,10 +237,21 @@ class TestSweeper:
         assert bench.jobs.claim(lapsed.id, "w", 1) is not None
         now[0] += 2000
         self.sweeper(bench, queue).sweep()
-        assert queue.jobs == [(lapsed.id, Priority.INTERACTIVE)]
+        assert queue.jobs == [Hint(lapsed.id, "grabcut", Priority.INTERACTIVE)]
         now[0] += 4000
         self.sweeper(bench, queue).sweep()
-        assert queue.jobs[1:] == [(forgotten.id, Priority.BULK)]
+        assert queue.jobs[1:] == [Hint(forgotten.id, "grabcut", Priority.BULK)]
+
+    def test_messages_that_nobody_takes_do_not_pile_up(self, bench: Bench) -> None:
+        queue = MemoryTaskQueue()
+        now = [1_000_000]
+        bench.jobs.clock_ms = lambda: now[0]
+        for _ in range(3):
+            bench.queue()
+        for _ in range(10):
+            now[0] += 60_000
+            self.sweeper(bench, queue).sweep()
+        assert len(queue.jobs) == 3
 
     def test_one_sweeps_at_a_time(self, bench: Bench) -> None:
         queue = MemoryTaskQueue()
@@ -262,3 +274,20 @@ class TestSweeper:
         self.sweeper(bench, MemoryTaskQueue()).sweep()
         assert list(bench.artifacts.keys("")) == []
         assert bench.jobs.find(job.id) is None
+        assert bench.jobs.expire(60, 10) == []
+
+    def test_a_job_whose_objects_can_not_be_removed_is_not_forgotten(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unavailable(_: object) -> None:
+            raise ArtifactStoreUnavailable("away")
+
+        job = bench.run(bench.queue())
+        bench.jobs.delete(job.tenant, job.id)
+        sweeper = self.sweeper(bench, MemoryTaskQueue())
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.artifacts, "delete", unavailable)
+            with pytest.raises(ArtifactStoreUnavailable):
+                sweeper.sweep()
+        self.sweeper(bench, MemoryTaskQueue()).sweep()
+        assert list(bench.artifacts.keys("")) == []

@@ -1,0 +1,4 @@
+-- ARGV: id
+local _, id = unpack(ARGV)
+forget(id)
+return 1

@@ -1,0 +1,66 @@
+"""The messages to the workers, against Celery's own; and the order in which they are taken."""
+
+import base64
+import json
+from typing import Any
+
+from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, QueueOrder, make_celery, queue_names
+from maskline.ports import Hint
+from maskline.requests import Priority
+
+HINT = Hint("0" * 32, "family/model.v1", Priority.BULK)
+FRESH = {"id", "root_id", "correlation_id", "delivery_tag", "origin", "reply_to"}
+
+
+def sent_by_celery() -> tuple[str, dict[str, Any]]:
+    """The queue and the message of ``CeleryTaskQueue``, by way of kombu's in-memory transport."""
+    app = make_celery("memory://", "", 60)
+    app.conf.broker_transport_options = {}
+    CeleryTaskQueue(app).publish_job(HINT)
+    return taken_from(app)
+
+
+def taken_from(app: Celery) -> tuple[str, dict[str, Any]]:
+    with app.connection_for_read() as connection:
+        [(queue, messages)] = [
+            (name, q) for name, q in connection.default_channel.queues.items() if q.qsize()
+        ]
+        return queue, messages.get()
+
+
+def without_fresh(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in FRESH}
+
+
+def test_our_message_is_the_one_that_celery_sends() -> None:
+    queue, theirs = sent_by_celery()
+    name, text = CeleryHints("prefix:")(HINT)
+    ours = json.loads(text)
+    assert name == f"prefix:{queue}"
+    assert ours.keys() == theirs.keys()
+    assert json.loads(base64.b64decode(ours["body"])) == json.loads(base64.b64decode(theirs["body"]))
+    assert without_fresh(ours["properties"]) == without_fresh(theirs["properties"])
+    mine, wanted = without_fresh(ours["headers"]), without_fresh(theirs["headers"])
+    assert mine == {key: wanted[key] for key in mine}
+    assert all(
+        value in (None, False, 0, "", {}) or "repr" in key for key, value in wanted.items() if key not in mine
+    ), wanted
+
+
+@given(st.lists(st.sampled_from(["a", "b.c", "d/e"]), max_size=20))
+def test_overlays_come_first_and_bulk_last(taken: list[str]) -> None:
+    order = QueueOrder()
+    queues = queue_names(["a", "b.c", "d/e"])
+    order.update(set(queues))
+    for model in taken:
+        order.rotate(f"jobs.interactive.{model}")
+    ordered = order.consume(len(queues))
+    assert sorted(ordered) == sorted(queues)
+    assert ordered[0] == "overlays"
+    assert all(".interactive." in queue for queue in ordered[1:4])
+    if taken:
+        assert ordered[3] == f"jobs.interactive.{taken[-1]}"
