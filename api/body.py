@@ -1,4 +1,4 @@
-"""Bodies of requests: what breaks off is named, JSON is parsed strictly and validated with every fault told."""
+"""Bodies of requests: one that breaks off is named, JSON is parsed strictly, and every fault is told."""
 
 from typing import TypeVar
 
