@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,6 +33,8 @@ from worker.masks import render_category_mask, render_confidence_mask, to_segmen
 from worker.overlay import render_overlay
 
 logger = structlog.get_logger(module=__name__)
+
+_WRITERS = 16
 
 Fetch = Callable[[ImageRef], bytes | memoryview]
 
@@ -84,6 +86,7 @@ class Runner:
         self._models = models
         self._limits = limits
         self._lease_s = lease_s
+        self._writers = ThreadPoolExecutor(_WRITERS, "writer")
 
     def run(self, job_id: str) -> None:
         """Run the job if it waits; if it does not, there is nothing to do.
@@ -139,14 +142,22 @@ class Runner:
             files = render(modelled.segmentation, image, job.request.outputs)
         lease.check()
         with watch.stage("store"):
-            for artifact, body in files.items():
-                self._artifacts.put(result_key(job.id, job.attempt, artifact), body, artifact.media_type)
+            self._store(job, files)
         return Timings(
             queue=(job.started_ms or job.queued_ms) - job.queued_ms,
             batch=round(modelled.waited_s * 1000, 3),
             model=round(modelled.ran_s * 1000, 3),
             **watch.spent_ms,
         )
+
+    def _store(self, job: Job, files: dict[Artifact, bytes]) -> None:
+        *others, document = files.items()
+        for stored in [self._writers.submit(self._put, job, *file) for file in others]:
+            stored.result()
+        self._put(job, *document)
+
+    def _put(self, job: Job, artifact: Artifact, body: bytes) -> None:
+        self._artifacts.put(result_key(job.id, job.attempt, artifact), body, artifact.media_type)
 
     def _input(self, job: Job, data: bytes | memoryview, image: Image) -> SegmentationInput:
         request = job.request

@@ -67,8 +67,7 @@ class RedisJobStore:
     # -- JobStore
 
     def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
-        with translated():
-            known = self._redis.get(f"{self._prefix}idempotency:{tenant}:{idempotency.key}")
+        known = self._connection.command("GET", f"{self._prefix}idempotency:{tenant}:{idempotency.key}")
         return self._known(tenant, idempotency, known) if known else None
 
     def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
@@ -121,11 +120,10 @@ class RedisJobStore:
         return job
 
     def find(self, job_id: str) -> Job | None:
-        with translated():
-            record = self._redis.hgetall(f"{self._prefix}job:{job_id}")
-        if not record:
+        reply = self._connection.command("HGETALL", f"{self._prefix}job:{job_id}")
+        if not reply:
             return None
-        job = job_from_record(job_id, record)
+        job = job_from_record(job_id, as_mapping(reply))
         return replace(job, place=self._place(job_id)) if job.state is JobState.QUEUED else job
 
     def page(
@@ -155,8 +153,7 @@ class RedisJobStore:
         return Page(jobs=jobs, next_token=jobs[-1].id if len(found) > size else None)
 
     def _place(self, job_id: str) -> int | None:
-        with translated():
-            rank = self._redis.zrank(f"{self._prefix}queue", job_id)
+        rank = self._connection.command("ZRANK", f"{self._prefix}queue", job_id)
         return None if rank is None else int(rank) + 1
 
     def cancel(self, tenant: str, job_id: str) -> Job:
@@ -215,8 +212,7 @@ class RedisJobStore:
         return _hints(self._connection.run("unpublished", int(older_than_s * 1000), limit))
 
     def queue_depth(self) -> int:
-        with translated():
-            return int(self._redis.zcard(f"{self._prefix}queue"))
+        return int(self._connection.command("ZCARD", f"{self._prefix}queue"))
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         return list(self._connection.run("expire", int(keep_s * 1000), limit))

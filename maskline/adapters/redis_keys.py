@@ -9,6 +9,7 @@ class RedisKeyStore:
 
     def __init__(self, connection: RedisConnection) -> None:
         """Shares the connection of the job store."""
+        self._connection = connection
         self._redis = connection.redis
         self._name = f"{connection.prefix}keys"
 
@@ -21,8 +22,7 @@ class RedisKeyStore:
             return bool(self._redis.hdel(self._name, key_id))
 
     def get(self, key_id: str) -> ApiKey | None:
-        with translated():
-            text = self._redis.hget(self._name, key_id)
+        text = self._connection.command("HGET", self._name, key_id)
         return ApiKey.model_validate_json(text) if text else None
 
     def all(self) -> list[ApiKey]:

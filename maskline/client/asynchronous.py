@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
@@ -136,8 +137,10 @@ class AsyncClient:
             JobDidNotSucceed: it ended otherwise.
             WaitTimeout: it has not ended after ``timeout`` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        wait_s = 0.0
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        wait_s = POLL_S if timeout is None else min(timeout, POLL_S)
+        if on_update is not None:
+            wait_s = 0.0  # who watches wants to see something at once
         while True:
             asked_at = time.monotonic()
             job = await self.get(job_id, wait=wait_s, masks=masks)
@@ -147,7 +150,7 @@ class AsyncClient:
                 break
             if pause := poll_delay(wait_s, time.monotonic() - asked_at):
                 await self._sleep(pause)
-            left = POLL_S if deadline is None else deadline - time.monotonic()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise WaitTimeout(job)
             wait_s = min(left, POLL_S)

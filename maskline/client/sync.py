@@ -1,5 +1,6 @@
 """The client that blocks."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -135,8 +136,10 @@ class Client:
             JobDidNotSucceed: it ended otherwise.
             WaitTimeout: it has not ended after ``timeout`` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        wait_s = 0.0
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        wait_s = POLL_S if timeout is None else min(timeout, POLL_S)
+        if on_update is not None:
+            wait_s = 0.0  # who watches wants to see something at once
         while True:
             asked_at = time.monotonic()
             job = self.get(job_id, wait=wait_s, masks=masks)
@@ -146,7 +149,7 @@ class Client:
                 break
             if pause := poll_delay(wait_s, time.monotonic() - asked_at):
                 self._sleep(pause)
-            left = POLL_S if deadline is None else deadline - time.monotonic()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise WaitTimeout(job)
             wait_s = min(left, POLL_S)
