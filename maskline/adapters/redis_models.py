@@ -44,16 +44,20 @@ class RedisModelDirectory:
         return {model: ModelCard.model_validate_json(text) for model, text in sorted(texts.items())}
 
     def available(self) -> set[str]:
-        return {model for offer in self._offers() for model in offer.split(",") if model}
+        return {model for offer in self._offers().values() for model in offer.split(",") if model}
 
     def workers(self) -> int:
         return len(self._offers())
 
+    def alive(self) -> set[str]:
+        """Names of the living workers."""
+        return set(self._offers())
+
     def _offer(self, worker: str) -> str:
         return f"{self._prefix}worker:{worker}"
 
-    def _offers(self) -> list[str]:
+    def _offers(self) -> dict[str, str]:
         with translated():
             names = self._redis.zrange(f"{self._prefix}workers", 0, -1)
             offers = self._redis.mget([self._offer(name) for name in names]) if names else []
-        return [offer for offer in offers if offer is not None]
+        return {name: offer for name, offer in zip(names, offers, strict=True) if offer is not None}

@@ -1,0 +1,18 @@
+# On a CPU as it is; for a GPU: --build-arg BASE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
+ARG BASE=python:3.11-slim
+FROM ${BASE}
+
+# The CUDA images bring no Python.
+RUN command -v python || ( \
+      apt-get update && apt-get install --yes --no-install-recommends python3 python3-venv && \
+      rm -rf /var/lib/apt/lists/* && python3 -m venv /opt/venv )
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
+
+WORKDIR /srv/maskline
+COPY pyproject.toml README.md constraints.txt ./
+COPY maskline maskline
+COPY worker worker
+RUN pip install --no-cache-dir -c constraints.txt '.[worker]' && useradd --system maskline
+
+USER maskline
+CMD ["python", "-m", "worker"]

@@ -1,0 +1,63 @@
+"""The settings: read strictly, and documented in full."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+
+from maskline.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
+
+ROOT = Path(__file__).parents[3]
+
+
+def row(name: str) -> str:
+    """A setting's row in the table of ``docs/operations.md``."""
+    setting = Settings.model_fields[name]
+    assert setting.default is not PydanticUndefined
+    default = setting.default
+    shown = f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+    if default is None or default == ():
+        shown = ""
+    meaning = " ".join((setting.description or "").split())
+    return f"| `{ENVIRONMENT_PREFIX}{name.upper()}` | {shown} | {meaning} |"
+
+
+def test_every_setting_is_in_the_table_as_it_is() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith(f"| `{ENVIRONMENT_PREFIX}")]
+    assert rows == [row(name) for name in Settings.model_fields]
+
+
+def test_the_environment_is_read_and_the_rest_left_alone() -> None:
+    settings = Settings.from_env(
+        {
+            "MASKLINE_LEASE": "7.5",
+            "MASKLINE_IMPORT_BUCKETS": "a, b",
+            "MASKLINE_S3_ENDPOINT": "",
+            "MASKLINE_URL": "http://client.example",
+            "MASKLINE_ADMIN_KEY": "k" * 16,
+            "PATH": "/bin",
+        }
+    )
+    assert (settings.lease, settings.import_buckets, settings.s3_endpoint) == (7.5, ("a", "b"), None)
+    assert isinstance(settings.admin_key, SecretStr)
+    assert "k" * 16 not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"MASKLINE_LEASE": "soon"}, "MASKLINE_LEASE: .*number"),
+        (
+            {"MASKLINE_LEASE": "0", "MASKLINE_WORKER_THREADS": "0"},
+            "MASKLINE_LEASE: .*\nMASKLINE_WORKER_THREADS",
+        ),
+        ({"MASKLINE_LEESE": "1"}, "MASKLINE_LEESE: .*not permitted"),
+        ({"MASKLINE_ADMIN_KEY": ""}, "MASKLINE_ADMIN_KEY: .*16"),
+        ({"MASKLINE_LOG_LEVEL": "debug"}, "MASKLINE_LOG_LEVEL: .*'DEBUG'"),
+    ],
+)
+def test_a_wrong_setting_is_named(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Settings.from_env(environ)
