@@ -44,7 +44,8 @@ class Settings(BaseModel):
     """Buckets that clients may name in `s3://` URIs, separated by commas."""
 
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = None
-    """API key that may do everything, the making of other keys included; unset: no key is asked for."""
+    """API key that may do everything, the making of other keys included; at least 16 characters.
+    Unset: no key is asked for."""
     url_secret: SecretStr | None = None
     """Signs the artifact URLs that the API serves itself; must be the same in all API processes."""
     webhook_secret: SecretStr | None = None
