@@ -80,6 +80,11 @@ class Submission:
     url: str | None = None
     uri: str | None = None
 
+    def close(self) -> None:
+        """Let the image's bytes go."""
+        if self.upload is not None:
+            self.upload.file.close()
+
 
 def read_submission(request: Request, max_image_bytes: int) -> Submission:
     """What the body of ``POST /v1/jobs`` says.

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from flask import Blueprint, Response, g, request, stream_with_context
 from pydantic import BaseModel, Field
 
 from api.artifact_urls import ArtifactUrls
-from api.intake import JobParameters, JobRequest, fingerprint, read_submission
+from api.intake import JobParameters, JobRequest, Submission, fingerprint, read_submission
 from api.openapi import BINARY, operation
 from api.presenter import Masks, Presenter, require_result
 from api.services import Services
@@ -135,15 +135,8 @@ class _JobViews:
         problems=(400, 404, 413, 415, 422, 429, 503),
     )
     def submit_job(self) -> Response:
-        submission = read_submission(request, self._settings.max_image_bytes)
-        idempotency = None
-        if key := request.headers.get("Idempotency-Key"):
-            if len(key) > _MAX_KEY:
-                raise InvalidRequest(
-                    [Fault("", f"more than {_MAX_KEY} characters", parameter="Idempotency-Key")]
-                )
-            idempotency = Idempotency(key=key, fingerprint=fingerprint(submission))
-        job = self._submitter.submit(g.caller.tenant, submission, idempotency)
+        with closing(read_submission(request, self._settings.max_image_bytes)) as submission:
+            job = self._submitter.submit(g.caller.tenant, submission, _idempotency(submission))
         wait_s = _preferred_wait()
         if wait_s is not None:
             job = self._wait_for_end(job, wait_s)
@@ -328,6 +321,15 @@ class _JobViews:
                     return
                 time.sleep(_OVERLAY_LOOK_S)
         raise RenderPending("the overlay is being painted; ask again in a moment")
+
+
+def _idempotency(submission: Submission) -> Idempotency | None:
+    key = request.headers.get("Idempotency-Key")
+    if not key:
+        return None
+    if len(key) > _MAX_KEY:
+        raise InvalidRequest([Fault("", f"more than {_MAX_KEY} characters", parameter="Idempotency-Key")])
+    return Idempotency(key=key, fingerprint=fingerprint(submission))
 
 
 def _preferred_wait() -> float | None:
