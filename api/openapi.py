@@ -34,6 +34,8 @@ class Operation:
     summary: str
     tag: str
     query: type[BaseModel] | None = None
+    image_query: type[BaseModel] | None = None
+    """Query that goes with a body which is an image; the view itself validates it."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Request header to its description."""
     bodies: Mapping[str, Content] = field(default_factory=dict)
@@ -51,6 +53,7 @@ def operation(
     tag: str,
     answers: Mapping[int, tuple[str, Content | None]],
     query: type[BaseModel] | None = None,
+    image_query: type[BaseModel] | None = None,
     headers: Mapping[str, str] | None = None,
     bodies: Mapping[str, Content] | None = None,
     problems: tuple[int, ...] = (),
@@ -69,6 +72,7 @@ def operation(
             summary=summary,
             tag=tag,
             query=query,
+            image_query=image_query,
             headers=headers or {},
             bodies=bodies or {},
             answers=answers,
@@ -148,6 +152,8 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
     ]
     if op.query is not None:
         parameters += _query_parameters(op.query)
+    if op.image_query is not None:
+        parameters += _query_parameters(op.image_query, "Where the body is the image. ")
     answers = {str(status): _answer(status, *content) for status, content in op.answers.items()}
     problems = op.problems if op.is_open else (*op.problems, 401)
     for status in sorted({*problems, 503}):
@@ -169,7 +175,7 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
     return described
 
 
-def _query_parameters(model: type[BaseModel]) -> list[JsonSchema]:
+def _query_parameters(model: type[BaseModel], condition: str = "") -> list[JsonSchema]:
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = schema.get("$defs", {})
     required = schema.get("required", [])
@@ -178,11 +184,21 @@ def _query_parameters(model: type[BaseModel]) -> list[JsonSchema]:
             "name": name,
             "in": "query",
             "required": name in required,
-            "description": field_schema.pop("description", ""),
-            "schema": _inlined(field_schema, definitions),
+            "description": condition + field_schema.pop("description", ""),
+            **_encoded(_inlined(field_schema, definitions)),
         }
         for name, field_schema in schema.get("properties", {}).items()
     ]
+
+
+def _encoded(schema: JsonSchema) -> JsonSchema:
+    """How a query parameter is written: as it is, or as JSON where it has parts."""
+    kinds = {kind.get("type") for kind in schema.get("anyOf", [schema])}
+    return (
+        {"content": {"application/json": {"schema": schema}}}
+        if kinds & {"array", "object"}
+        else {"schema": schema}
+    )
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN401 (any JSON)

@@ -122,6 +122,7 @@ class _JobViews:
     @operation(
         "Submit an image",
         tag="jobs",
+        image_query=JobParameters,
         headers={
             "Idempotency-Key": "Same key and same request: the same job, however often it is sent",
             "Prefer": "`wait=N`: answer 200 with the finished job if it ends within N seconds",
