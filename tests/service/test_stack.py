@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from maskline import Client
+from maskline import ApiError, Client
 from maskline.jobs import JobState
 from maskline.local import Stack, StackError
 
@@ -173,6 +173,34 @@ def test_without_a_dependency_the_api_says_which(own_stack: Stack, disc: bytes, 
             time.sleep(0.1)
     with Client(own_stack.url, own_stack.api_key) as client:
         assert client.wait(client.submit(disc).id, timeout=60).state is JobState.SUCCEEDED
+
+
+def test_a_job_goes_to_a_worker_that_has_its_model(tmp_path: Path, disc: bytes) -> None:
+    catalog = tmp_path / "catalog.yaml"
+    entry = "  - {{id: {0}, family: grabcut, displayName: {0}}}\n"
+    catalog.write_text("models:\n" + entry.format("here") + entry.format("there/v1"))
+    settings = {"MASKLINE_CATALOG_FILE": str(catalog), "MASKLINE_WORKER_MODELS": "here"}
+    with (
+        Stack(tmp_path / "own", environment=settings) as stack,
+        Client(stack.url, stack.api_key) as client,
+    ):
+        with pytest.raises(ApiError, match="there/v1"):
+            client.submit(disc, model="there/v1")
+        environment = {**os.environ, **stack.environment, "MASKLINE_WORKER_MODELS": "there/v1"}
+        other = subprocess.Popen([sys.executable, "-m", "worker"], env=environment)
+        try:
+            deadline = time.monotonic() + 30
+            while len([model for model in client.models().models if model.available]) < 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            jobs = [client.submit(disc, model=model) for model in ("here", "there/v1") * 3]
+            assert {client.wait(job.id, timeout=60).state for job in jobs} == {JobState.SUCCEEDED}
+        finally:
+            other.terminate()
+            other.wait()
+        waiting, served = client.submit(disc, model="there/v1"), client.submit(disc, model="here")
+        assert client.wait(served.id, timeout=60).state is JobState.SUCCEEDED
+        assert client.get(waiting.id).state is JobState.QUEUED
 
 
 def test_an_api_process_imports_no_tensors() -> None:

@@ -1,6 +1,8 @@
 """One thread per model: order, company, faults, and models that come and go."""
 
 import threading
+import time
+import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,6 +27,13 @@ def image(value: int) -> SegmentationInput:
         subtask=Subtask.SEMANTIC,
         parameters=CommonParameters(),
     )
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Recorder:
@@ -90,6 +99,29 @@ def test_one_bad_image_does_not_fail_its_neighbours() -> None:
         futures[13].result(10)
     assert [futures[value].result(10).segmentation.category_map[0, 0] for value in (1, 2, 3)] == [1, 2, 3]
     assert batcher.is_idle
+    batcher.close()
+
+
+def test_a_model_that_loses_an_image_fails_it_and_goes_on() -> None:
+    model = Recorder()
+    whole = model.segment
+    model.segment = lambda inputs: whole(inputs)[1:]  # type: ignore[method-assign]
+    batcher = Batcher("m", lambda: model, max_batch_size=2, batch_wait_s=0)
+    with pytest.raises(RuntimeError, match="0 segmentations of 1 images"):
+        batcher.submit(image(1)).result(10)
+    model.segment = whole  # type: ignore[method-assign]
+    assert batcher.submit(image(2)).result(10)
+    assert batcher.is_idle
+    batcher.close()
+
+
+def test_a_model_that_idles_keeps_no_image_alive() -> None:
+    batcher = Batcher("m", Recorder, max_batch_size=2, batch_wait_s=0)
+    kept = image(1)
+    pixels = weakref.ref(kept.image)
+    batcher.submit(kept).result(10)
+    del kept
+    wait_until(lambda: pixels() is None)
     batcher.close()
 
 
