@@ -55,7 +55,7 @@ def _install_door(app: Flask, services: Services) -> None:
         structlog.contextvars.bind_contextvars(request=g.request_id)
         if request.view_args and "job_id" in request.view_args:
             structlog.contextvars.bind_contextvars(job=request.view_args["job_id"])
-        if not request.path.startswith(_OPEN_PATHS):
+        if request.path != "/" and not request.path.startswith(_OPEN_PATHS):
             g.caller = authenticate(key_of(request), admin_key_text, services.keys)
 
     @app.after_request
@@ -64,7 +64,8 @@ def _install_door(app: Flask, services: Services) -> None:
             _drain(_DRAINED_IMAGES * services.settings.max_image_bytes)
         response.headers["X-Request-Id"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
-        logger.info(
+        is_look = request.method == "GET" and response.status_code < HTTPStatus.BAD_REQUEST
+        (logger.debug if is_look else logger.info)(
             "request",
             method=request.method,
             route=request.url_rule.rule if request.url_rule else None,

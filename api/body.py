@@ -1,5 +1,6 @@
 """Bodies of requests: one that breaks off is named, JSON is parsed strictly, and every fault is told."""
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from gunicorn.http.errors import NoMoreData, ParseException
@@ -7,7 +8,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from api.errors import faults_of
-from maskline.errors import InvalidRequest, MalformedRequest
+from maskline.errors import Fault, InvalidRequest, MalformedRequest
 
 Model = TypeVar("Model", bound=BaseModel)
 BROKEN_OFF = (NoMoreData, ParseException)
@@ -24,6 +25,18 @@ def parse_json(text: str | bytes) -> JsonValue:
     return value
 
 
+def parse_body(text: str | bytes) -> JsonValue:
+    """The value of a JSON body.
+
+    Raises:
+        MalformedRequest: it is not JSON.
+    """
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise MalformedRequest(f"the request is not JSON: {error}") from error
+
+
 def read_json(text: str | bytes, model: type[Model]) -> Model:
     """A JSON body as ``model``.
 
@@ -31,11 +44,50 @@ def read_json(text: str | bytes, model: type[Model]) -> Model:
         MalformedRequest: it is not JSON.
         InvalidRequest: with every fault.
     """
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise MalformedRequest(f"the request is not JSON: {error}") from error
+    value = parse_body(text)
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise InvalidRequest(faults_of(error)) from error
+
+
+def salvage(value: JsonValue, model: type[Model], *, in_query: bool = False) -> tuple[Model, list[Fault]]:
+    """What is right about ``value`` as ``model``, and the faults of the rest.
+
+    So the checks that need a whole request can still be made, and all faults be told at once. A faulty
+    prompt is replaced by one that is never at fault, for the others to keep their places.
+
+    Raises:
+        InvalidRequest: nothing can be made of it.
+    """
+    try:
+        return model.model_validate(value), []
+    except ValidationError as error:
+        faults = faults_of(error, in_query=in_query)
+        locations = [fault["loc"] for fault in error.errors(include_url=False)]
+    if not isinstance(value, dict):
+        raise InvalidRequest(faults)
+    wrong_prompts = {location[1] for location in locations if location[0] == "prompts" and len(location) > 1}
+    wrong_fields = {location[0] for location in locations if location[0] != "prompts" or len(location) == 1}
+    rest = {name: field for name, field in value.items() if name not in wrong_fields}
+    if isinstance(prompts := rest.get("prompts"), list):
+        rest["prompts"] = [_HARMLESS if i in wrong_prompts else prompt for i, prompt in enumerate(prompts)]
+    try:
+        return model.model_validate(rest), faults
+    except ValidationError:
+        raise InvalidRequest(faults) from None
+
+
+def is_beside(fault: Fault, known: Iterable[Fault]) -> bool:
+    """Whether a fault is of another field, or another prompt, than each of those that are known."""
+    return all(not f"{fault.pointer}/".startswith(f"{_field(other)}/") for other in known if _field(other))
+
+
+def _field(fault: Fault) -> str:
+    if fault.parameter is not None:
+        return f"/{fault.parameter}"
+    parts = fault.pointer.split("/")
+    return "/".join(parts[:3] if parts[1:2] == ["prompts"] else parts[:2])
+
+
+_HARMLESS: JsonValue = {"label": "-", "points": [[0, 0]]}

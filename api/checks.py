@@ -6,22 +6,19 @@ from functools import lru_cache
 from jsonschema import Draft202012Validator
 
 from api.errors import pointer
-from maskline.errors import Fault, InvalidRequest
+from maskline.errors import Fault
 from maskline.requests import MAX_METADATA_BYTES, SegmentationRequest, outside
 from maskline.results import ModelCard
 
 _SCHEMAS_KEPT = 256
 
 
-def check_request(
+def faults_of_request(
     request: SegmentationRequest, card: ModelCard, size: tuple[int, int] | None, *, has_webhook_secret: bool
-) -> None:
-    """Return if the model can run the request.
+) -> list[Fault]:
+    """Why the model can't run the request; none if it can.
 
     ``size``: width and height of the upright image, None where only the worker will know.
-
-    Raises:
-        InvalidRequest: with every fault.
     """
     faults = [
         *_subtask_faults(request, card),
@@ -31,8 +28,7 @@ def check_request(
     ]
     if size is not None:
         faults += outside(request.prompts, *size)
-    if faults:
-        raise InvalidRequest(faults)
+    return faults
 
 
 def _subtask_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:

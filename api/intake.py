@@ -12,10 +12,9 @@ from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated, BinaryIO, Self, cast
 
 from flask import Request
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, model_validator
 
-from api.body import BROKEN_OFF, parse_json, read_json
-from api.errors import faults_of
+from api.body import BROKEN_OFF, parse_body, parse_json, salvage
 from api.openapi import parse_query
 from maskline.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedMediaType
 from maskline.requests import SegmentationRequest
@@ -76,6 +75,9 @@ class Submission:
     """What a client sent: the request, and one of the three forms of an image."""
 
     request: SegmentationRequest
+    """What is right about it."""
+    faults: tuple[Fault, ...] = ()
+    """What is wrong."""
     upload: Upload | None = None
     url: str | None = None
     uri: str | None = None
@@ -130,13 +132,8 @@ def _from_raw(request: Request, max_image_bytes: int) -> Submission:
             fields[name] = parse_json(value) if name in _JSON_PARAMETERS else value
         except ValueError:
             faults.append(Fault("", f"this is no JSON: {value[:80]!r}", parameter=name))
-    try:
-        parsed = JobParameters.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidRequest([*faults, *faults_of(error, in_query=True)]) from error
-    if faults:
-        raise InvalidRequest(faults)
-    return Submission(request=parsed, upload=_spool(request.stream))
+    parsed, more = salvage(fields, JobParameters, in_query=True)
+    return Submission(request=parsed, faults=(*faults, *more), upload=_spool(request.stream))
 
 
 def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
@@ -152,30 +149,24 @@ def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
         )
     part = request.files.get(REQUEST_PART)
     text: str | bytes = part.read() if part is not None else request.form.get(REQUEST_PART, "{}")
-    parsed = read_json(text, SegmentationRequest)
-    return Submission(request=parsed, upload=_measure(cast(BinaryIO, image.stream)))
+    parsed, faults = salvage(parse_body(text), SegmentationRequest)
+    return Submission(request=parsed, faults=tuple(faults), upload=_measure(cast(BinaryIO, image.stream)))
 
 
 def _from_json(request: Request, max_image_bytes: int) -> Submission:
     request.max_content_length = max_image_bytes * 4 // 3 + _MAX_REQUEST_BYTES
     parse_query(WireModel)
-    body = read_json(request.get_data(cache=False), JobRequest)
+    body, faults = salvage(parse_body(request.get_data(cache=False)), JobRequest)
     fields = {name: getattr(body, name) for name in SegmentationRequest.model_fields}
     parsed = SegmentationRequest.model_construct(body.model_fields_set - {"image"}, **fields)
     if body.image.content is None:
-        return Submission(request=parsed, url=body.image.url, uri=body.image.uri)
+        return Submission(request=parsed, faults=tuple(faults), url=body.image.url, uri=body.image.uri)
     try:
         content = base64.b64decode(body.image.content, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidRequest(
-            [
-                Fault(
-                    "/image/content",
-                    f"not base64 ({error}); use the standard alphabet with padding, no prefix",
-                )
-            ]
-        ) from error
-    return Submission(request=parsed, upload=_measure(BytesIO(content)))
+        detail = f"not base64 ({error}); use the standard alphabet with padding, no prefix"
+        raise InvalidRequest([*faults, Fault("/image/content", detail)]) from error
+    return Submission(request=parsed, faults=tuple(faults), upload=_measure(BytesIO(content)))
 
 
 def _spool(stream: IO[bytes]) -> Upload:

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from flask import Blueprint, Flask, Response, current_app, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify, redirect
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from api.artifact_urls import ARTIFACT_PATH, ArtifactUrls
@@ -77,7 +77,8 @@ def make_blueprint(services: Services) -> Blueprint:
 
 
 def install_docs(app: Flask) -> None:
-    """Serve the documentation page (Swagger UI, from its package, nothing from elsewhere)."""
+    """Serve the documentation page (Swagger UI, from its package, nothing from elsewhere), and lead there."""
+    app.add_url_rule("/", "index", lambda: redirect(f"{DOCS_PATH}/"))
     app.register_blueprint(get_swaggerui_blueprint(DOCS_PATH, DOCUMENT_PATH, {"app_name": "Maskline"}))
 
 

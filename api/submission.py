@@ -6,7 +6,8 @@ from io import SEEK_END, BytesIO
 
 import structlog
 
-from api.checks import check_request
+from api.body import is_beside
+from api.checks import faults_of_request
 from api.intake import Submission
 from api.services import Services
 from maskline.artifacts import submission_key
@@ -52,12 +53,15 @@ class Submitter:
             return known
         card = self._card(submission.request)
         header = self._read_header(submission)
-        check_request(
+        found = faults_of_request(
             submission.request,
             card,
             header.size if header else None,
             has_webhook_secret=self._services.settings.webhook_secret is not None,
         )
+        faults = [*submission.faults, *(fault for fault in found if is_beside(fault, submission.faults))]
+        if faults:
+            raise InvalidRequest(faults)
         request = submission.request.model_copy(
             update={"model": card.id, "subtask": submission.request.subtask or card.subtasks[0]}
         )

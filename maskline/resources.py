@@ -24,7 +24,7 @@ class JobResource(WireModel):
     """Id of the model."""
     subtask: Subtask
     """What it does."""
-    prompts: tuple[Prompt, ...] = ()
+    prompts: tuple[Prompt, ...] | None = None
     """As submitted; left out of listings."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     """As submitted."""

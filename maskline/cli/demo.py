@@ -17,13 +17,16 @@ from maskline.requests import Prompt
 # A cup of coffee, by Rachel Michetti, public domain (CC0); scikit-image ships it.
 PHOTO = "data/coffee.png"
 PROMPTS = (
+    Prompt(label="coffee", box=(192, 88, 374, 200), points=((230, 165), (250, 120), (280, 150), (320, 165))),
+    Prompt(label="spoon", box=(320, 250, 412, 368), points=((365, 305), (390, 290))),
     Prompt(
-        label="cup",
-        box=(168, 10, 425, 215),
-        points=((180, 90), (295, 30), (290, 110), (300, 160), (270, 190), (320, 190)),
+        label="cup and saucer",
+        box=(66, 10, 486, 392),
+        points=(
+            *((180, 90), (295, 30), (150, 120), (400, 200), (225, 256), (230, 270), (333, 245)),
+            *((110, 250), (300, 370), (450, 220)),
+        ),
     ),
-    Prompt(label="saucer", box=(74, 85, 482, 386), points=((110, 250), (300, 370), (450, 220))),
-    Prompt(label="spoon", box=(320, 250, 412, 368), points=((365, 305),)),
 )
 
 
@@ -40,14 +43,15 @@ def command(
             to_people.print(f"The service runs at {stack.url}; submitting {photo.name} …")
             job = client.submit(photo, model=model, prompts=PROMPTS)
             job = wait_with_progress(client, job.id)
-            files = save_results(client, job, out)
+            files = [Path(shutil.copy(photo, out)), *save_results(client, job, out)]
     except (StackError, MasklineError) as error:
         is_unknown = isinstance(error, ApiError) and error.code == "model_not_found"
         text = error.problem.detail if is_unknown and isinstance(error, ApiError) else str(error)
         to_people.print(text, style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
     shutil.rmtree(data_dir, ignore_errors=True)
-    results.print_json(json.dumps(job.model_dump(mode="json", by_alias=True, exclude_none=True)))
+    shown = job.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"prompts"})
+    results.print_json(json.dumps(shown))
     to_people.print("Saved:")
     for file in sorted(files):
         to_people.print(f"  {file.resolve()}", highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, results, to_people
 from maskline.cli.prompts import read_prompts
-from maskline.client import Client
+from maskline.client import Client, JobDidNotSucceed, WaitTimeout
 from maskline.jobs import JobState
 from maskline.requests import Priority, Subtask, Webhook
 from maskline.resources import JobResource
@@ -69,9 +69,8 @@ def submit(
             expires_in=expires_in,
         )
         if wait_for_end or out is not None:
-            job = wait_with_progress(client, job.id, timeout)
-        if out is not None:
-            save_results(client, job, out)
+            to_people.print(f"job {job.id}", highlight=False)
+            job = _end_of(client, job.id, timeout, out, as_json)
     _show(job, as_json)
 
 
@@ -85,9 +84,7 @@ def wait(
 ) -> None:
     """Wait for a job's end."""
     with connect(url, api_key) as client:
-        job = wait_with_progress(client, job_id, timeout)
-        if out is not None:
-            save_results(client, job, out)
+        job = _end_of(client, job_id, timeout, out, as_json)
     _show(job, as_json)
 
 
@@ -139,6 +136,21 @@ def delete(job_id: JobId, url: Url = None, api_key: ApiKey = None) -> None:
         client.delete(job_id)
 
 
+def _end_of(
+    client: Client, job_id: str, timeout: float | None, out: Path | None, as_json: bool
+) -> JobResource:
+    try:
+        job = wait_with_progress(client, job_id, timeout)
+    except (JobDidNotSucceed, WaitTimeout) as error:
+        if as_json:
+            print_json(error.job)
+        raise
+    if out is not None:
+        save_results(client, job, out)
+        to_people.print(f"saved in {out.resolve()}", highlight=False, soft_wrap=True)
+    return job
+
+
 def wait_with_progress(client: Client, job_id: str, timeout: float | None = None) -> JobResource:
     """The succeeded job; a line on standard error tells how it goes."""
     began = time.monotonic()
@@ -154,7 +166,7 @@ def wait_with_progress(client: Client, job_id: str, timeout: float | None = None
 def save_results(client: Client, job: JobResource, folder: Path) -> list[Path]:
     """Write what the job produced into the folder; the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    prediction = client.prediction(job.id, masks="uri")
+    prediction = client.prediction(job.id)
     files = {
         "prediction.json": json.dumps(
             prediction.model_dump(by_alias=True, exclude_none=True), indent=2

@@ -105,7 +105,8 @@ def test_a_listing_leaves_out_what_may_be_large(api: Api) -> None:
     answer = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a.png"), "request": request})
     assert told(answer)["prompts"]
     [listed] = told(api.client.get("/v1/jobs"))["jobs"]
-    assert (listed["prompts"], listed["metadata"]) == ([], {"n": 1})
+    assert "prompts" not in listed
+    assert listed["metadata"] == {"n": 1}
 
 
 def test_a_key_comes_in_either_header(api: Api) -> None:

@@ -226,7 +226,7 @@ def test_an_url_without_its_scheme(service: Service, maskline: Maskline) -> None
 def test_the_wait_is_over(service: Service, maskline: Maskline) -> None:
     service.on(f"GET {JOB_PATH}", JOB | {"place": 3})
     ended = maskline("wait", ID, "--timeout", "0", "--json")
-    assert (ended.code, ended.out) == (5, "")
+    assert (ended.code, json.loads(ended.out)["place"]) == (5, 3)
     assert f"the job {ID} is still queued" in ended.told
 
 

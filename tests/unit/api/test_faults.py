@@ -1,0 +1,69 @@
+"""Every fault of a request is told at once, and only once."""
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.body import salvage
+from maskline.errors import InvalidRequest
+from maskline.requests import SegmentationRequest
+from tests.unit.api.conftest import PNG, Api, told
+
+GOOD = {"label": "a", "box": [0, 0, 9, 9]}
+OUTSIDE = {"label": "a", "box": [0, 0, 900, 9]}
+WRONG = {"label": "", "box": [0, 0, 9, 9]}
+
+prompts = st.lists(st.sampled_from([GOOD, OUTSIDE, WRONG, 7, {"label": "a", "points": "x"}]), max_size=6)
+
+
+def pointers(answer: Any) -> list[str]:
+    assert answer.status_code == 422, answer.text
+    return [fault.get("pointer", fault.get("parameter")) for fault in told(answer)["errors"]]
+
+
+def test_faults_of_form_and_of_sense_are_told_together(api: Api) -> None:
+    request = {
+        "prompts": [GOOD, OUTSIDE, WRONG, OUTSIDE],
+        "parameters": {"confidenceThreshold": 2},
+        "expiresIn": 1,
+        "metadata": {"a": "b" * 5000},
+        "nonsense": True,
+    }
+    answer = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a"), "request": json.dumps(request)})
+    assert sorted(pointers(answer)) == [
+        "/expiresIn",
+        "/metadata",
+        "/nonsense",
+        "/parameters/confidenceThreshold",
+        "/prompts/1/box",
+        "/prompts/2/label",
+        "/prompts/3/box",
+    ]
+    assert list(api.artifacts.keys("")) == []
+
+
+def test_the_query_of_an_image_is_told_of_in_the_same_way(api: Api) -> None:
+    query = {"prompts": json.dumps([OUTSIDE]), "parameters": "{", "priority": "high", "metadata": "[1]"}
+    answer = api.client.post("/v1/jobs", query_string=query, data=PNG, content_type="image/png")
+    assert sorted(pointers(answer)) == ["/prompts/0/box", "metadata", "parameters", "priority"]
+
+
+@given(prompts=prompts, expires_in=st.sampled_from([60, 1, "x"]))
+def test_what_is_right_is_kept(prompts: list[Any], expires_in: Any) -> None:
+    kept, faults = salvage({"prompts": prompts, "expiresIn": expires_in}, SegmentationRequest)
+    assert len(kept.prompts) == len(prompts)
+    assert kept.expires_in == (60 if expires_in == 60 else None)
+    told_of = {fault.pointer.split("/")[2] for fault in faults if fault.pointer.startswith("/prompts")}
+    wrong = {str(i) for i, prompt in enumerate(prompts) if prompt not in (GOOD, OUTSIDE)}
+    assert told_of == wrong
+    assert all(kept.prompts[i].box for i in range(len(prompts)) if str(i) not in wrong)
+
+
+@pytest.mark.parametrize("value", [1, "x", None, []])
+def test_what_is_no_object_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        salvage(value, SegmentationRequest)
