@@ -52,9 +52,9 @@ def _install_door(app: Flask, services: Services) -> None:
         g.began = time.perf_counter()
         g.request_id = request.headers.get("X-Request-Id", "")[:128] or new_job_id()
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request=g.request_id)
-        if request.view_args and "job_id" in request.view_args:
-            structlog.contextvars.bind_contextvars(job=request.view_args["job_id"])
+        job_id = (request.view_args or {}).get("job_id")
+        known = {"job": job_id} if job_id else {}
+        structlog.contextvars.bind_contextvars(request=g.request_id, **known)
         if request.path != "/" and not request.path.startswith(_OPEN_PATHS):
             g.caller = authenticate(key_of(request), admin_key_text, services.keys)
 

@@ -5,7 +5,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import assert_never
 
+from flask import request
+
 from api.artifact_urls import ArtifactUrls
+from api.kept import KeptTexts
 from api.services import Services
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import JobNotFinished, JobWithoutResult
@@ -13,6 +16,9 @@ from maskline.jobs import Job, JobState
 from maskline.requests import Output, Subtask
 from maskline.resources import JobResource
 from maskline.results import Prediction
+
+_KEPT_TEXTS = 512
+_KEPT_PART = 0.02  # of the life of the URLs in a text
 
 _FILE_OF_OUTPUT = {
     Output.CATEGORY_MASK: Artifact.CATEGORY_MASK,
@@ -35,6 +41,18 @@ class Presenter:
         """``services``: where results are read; ``urls``: makes the masks' URLs."""
         self._services = services
         self._urls = urls
+        self._kept = KeptTexts(_KEPT_TEXTS, _KEPT_PART * services.settings.url_expiry)
+
+    def text(self, job: Job, masks: Masks) -> str:
+        """The whole job as JSON; that of an ended job, which never changes, is kept for a while."""
+        if not job.state.is_final or masks is Masks.INLINE:
+            return self.full(job, masks).to_json()
+        called = (
+            request.environ.get("wsgi.url_scheme"),
+            request.environ.get("HTTP_HOST"),
+        )  # the URLs' beginning
+        key = job.id, job.version, masks, called
+        return self._kept.get(key, lambda: self.full(job, masks).to_json())
 
     def full(self, job: Job, masks: Masks) -> JobResource:
         """The job with its place in the queue or its prediction."""
@@ -55,17 +73,17 @@ class Presenter:
 
     def brief(self, job: Job) -> JobResource:
         """The job by its record alone."""
-        request = job.request
+        asked = job.request
         return JobResource(
             id=job.id,
             state=job.state,
             version=job.version,
-            model=request.model or "",
-            subtask=request.subtask or Subtask.SEMANTIC,
-            parameters=request.parameters,
-            outputs=request.outputs,
-            priority=request.priority,
-            metadata=request.metadata,
+            model=asked.model or "",
+            subtask=asked.subtask or Subtask.SEMANTIC,
+            parameters=asked.parameters,
+            outputs=asked.outputs,
+            priority=asked.priority,
+            metadata=asked.metadata,
             created_at=_time(job.created_ms),
             started_at=_time(job.started_ms) if job.started_ms else None,
             finished_at=_time(job.finished_ms) if job.finished_ms else None,

@@ -151,10 +151,12 @@ class Runner:
         )
 
     def _store(self, job: Job, files: dict[Artifact, bytes]) -> None:
+        """The first file alone: with it a store over folders makes the attempt's, and several at once would race
+        for that. The document last: it says that the others are there."""
         *others, document = files.items()
-        for stored in [self._writers.submit(self._put, job, *file) for file in others]:
-            stored.result()
-        self._put(job, *document)
+        for together in (others[:1], others[1:], [document]):
+            for stored in [self._writers.submit(self._put, job, *file) for file in together]:
+                stored.result()
 
     def _put(self, job: Job, artifact: Artifact, body: bytes) -> None:
         self._artifacts.put(result_key(job.id, job.attempt, artifact), body, artifact.media_type)

@@ -271,9 +271,8 @@ class _JobViews:
         return response
 
     def _answer(self, job: Job, masks: Masks, status: HTTPStatus) -> Response:
-        resource = self._presenter.full(job, masks)
         headers = {} if job.state.is_final else {"Retry-After": str(_POLL_AFTER_S)}
-        return Response(resource.to_json(), status, headers, mimetype=JSON)
+        return Response(self._presenter.text(job, masks), status, headers, mimetype=JSON)
 
     def _wait_for_end(self, job: Job, wait_s: float) -> Job:
         deadline = time.monotonic() + min(wait_s, self._settings.max_wait)

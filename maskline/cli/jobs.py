@@ -210,4 +210,5 @@ def _show(job: JobResource, as_json: bool) -> None:
         results.print(f"  {job.error.code}: {job.error.message}", highlight=False, markup=False)
     if job.timings:
         stages = job.timings.model_dump()
-        results.print("  " + "  ".join(f"{name} {ms:.0f} ms" for name, ms in stages.items()), highlight=False)
+        line = "  ".join(f"{name} {ms:.0f} ms" for name, ms in stages.items())
+        results.print(f"  {line}", highlight=False, soft_wrap=True)
