@@ -151,8 +151,10 @@ class Runner:
         )
 
     def _store(self, job: Job, files: dict[Artifact, bytes]) -> None:
-        """The first file alone: with it a store over folders makes the attempt's, and several at once would race
-        for that. The document last: it says that the others are there."""
+        """First one file alone, with which a store over folders makes the attempt's: several would race for it.
+
+        The document goes last, for it says that the others are there.
+        """
         *others, document = files.items()
         for together in (others[:1], others[1:], [document]):
             for stored in [self._writers.submit(self._put, job, *file) for file in together]:
