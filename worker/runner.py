@@ -151,7 +151,7 @@ class Runner:
         )
 
     def _store(self, job: Job, files: dict[Artifact, bytes]) -> None:
-        """First one file alone, with which a store over folders makes the attempt's: several would race for that.
+        """First one file alone: with it a store over folders makes the attempt's, and several would race.
 
         The document goes last, for it says that the others are there.
         """
