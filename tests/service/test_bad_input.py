@@ -55,7 +55,7 @@ CASES = (
     Bad("long side", 413, "image_too_large", "3000", body=png_header(3001, 1)),
     Bad("unknown model", 404, "model_not_found", "grabcut", request={"model": "sam_vit_b"}),
     Bad("unknown field", 422, "invalid_request", "no such field", request={"promts": []}, pointer="/promts"),
-    Bad("wrong type", 422, "invalid_request", "valid", request={"prompts": 3}, pointer="/prompts"),
+    Bad("wrong type", 422, "invalid_request", "JSON array", request={"prompts": 3}, pointer="/prompts"),
     Bad(
         "box outside", 422, "invalid_request", "96 x 64", pointer="/prompts/0/box",
         request={"prompts": [{"label": "a", "box": [10, 10, 97, 20]}]},
