@@ -15,7 +15,8 @@ ARGS ?=
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
-demo: $(VENV)/.demo ## Start the service, segment a photo, save its masks, stop (MODEL=grabcut)
+demo: $(VENV)/.demo ## Start the service, segment a photo, save its masks, stop (MODEL=grabcut, sam_vit_b …)
+	$(if $(filter sam_%,$(MODEL)),$(BIN)/maskline models pull $(MODEL) && $(INSTALL) -e '.[local,sam]')
 	$(BIN)/maskline demo --model $(MODEL)
 
 serve: $(VENV)/.demo ## Run the service on this machine until Ctrl-C

@@ -1,4 +1,5 @@
-# On a CPU as it is; for a GPU: --build-arg BASE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
+# On a CPU as it is, with OpenCV's models; for Segment Anything --build-arg EXTRA=sam, and for a GPU
+# --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 as well (torch brings its own CUDA libraries).
 ARG BASE=python:3.11-slim
 FROM ${BASE}
 
@@ -12,7 +13,8 @@ WORKDIR /srv/maskline
 COPY pyproject.toml README.md constraints.txt ./
 COPY maskline maskline
 COPY worker worker
-RUN pip install --no-cache-dir -c constraints.txt '.[worker]' && useradd --system maskline
+ARG EXTRA=worker
+RUN pip install --no-cache-dir -c constraints.txt ".[${EXTRA}]" && useradd --system maskline
 
 USER maskline
 CMD ["python", "-m", "worker"]

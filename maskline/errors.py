@@ -19,7 +19,7 @@
       DependencyError               a part of the service is away; retried
         JobStoreUnavailable  ArtifactStoreUnavailable  QueueUnavailable
       ModelError                    the model or its worker failed; never retried
-        PredictionFailed  WeightsUnusable  WorkerLost  DeadlineExceeded
+        PredictionFailed  WeightsUnusable  DeviceUnavailable  WorkerLost  DeadlineExceeded
 
 ``code`` is part of the API and stable; class names and messages are not.
 HTTP statuses are given to these classes in ``api/errors.py`` and nowhere else.
@@ -222,6 +222,12 @@ class WeightsUnusable(ModelError):
     """The model can't be loaded: its weights are missing, altered or of another kind."""
 
     code = "weights_unusable"
+
+
+class DeviceUnavailable(ModelError):
+    """The worker's settings name a device that its machine does not have."""
+
+    code = "device_unavailable"
 
 
 class WorkerLost(ModelError):

@@ -63,6 +63,12 @@ class Settings(BaseModel):
     """Ids of the models that this worker offers, separated by commas; unset: all of the catalog."""
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     """Jobs that a worker holds at once; they overlap fetching, decoding, rendering and storing."""
+    weights_dir: Path = Path("~/.cache/maskline/weights")
+    """Folder of downloaded weights."""
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None
+    """Where models run: `cpu`, `mps`, `cuda` or `cuda:1`; unset: the best that is there."""
+    embedding_cache_bytes: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024
+    """Memory for each model's image embeddings, so that further prompts on an image cost little."""
     max_loaded_models: Annotated[int, Field(ge=1)] = 4
     """Models that a worker keeps in memory; the one used least recently leaves first."""
     batch_wait: Annotated[float, Field(ge=0)] = 0.0

@@ -11,6 +11,7 @@ from pydantic import Field
 from maskline.catalog import ModelSpec
 from maskline.requests import Prompt, Subtask
 from maskline.results import AnnotationSpec, ModelCard
+from maskline.weights import WeightStore
 from maskline.wire import WireModel
 
 Image = NDArray[np.uint8]  #: (H, W, 3), RGB, 0..255, upright
@@ -32,8 +33,8 @@ class SegmentationInput:
 
     image: Image
     """uint8 (H, W, 3), RGB."""
-    image_sha256: str
-    """Of the bytes that the image was decoded from; a key for caches."""
+    image_key: str
+    """The same for the same pixels, and for no others; a key for caches."""
     prompts: tuple[Prompt, ...]
     """In pixels of ``image``, and inside it."""
     subtask: Subtask
@@ -68,6 +69,18 @@ class Segmentation:
     """Background first, then every category of the map, ascending ids."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What a model may use of the worker's machine."""
+
+    weights: WeightStore
+    """Finds its weights."""
+    device: str | None = None
+    """As torch names it; None: the best that is there."""
+    embedding_cache_bytes: int = 0
+    """Memory for what can be kept of an image."""
+
+
 class Segmenter(Protocol):
     """A loaded model. One thread owns it and calls it."""
 
@@ -89,6 +102,8 @@ class ModelFamily(Protocol):
     The folder is the registry: a family's name is its file's name.
     """
 
+    PACKAGES: tuple[str, ...]
+    """What must be installed for ``load``; importing the module must not need it."""
     Parameters: type[CommonParameters]
     """The family's parameters; its JSON schema goes into the card."""
 
@@ -96,7 +111,7 @@ class ModelFamily(Protocol):
         """The card of a model of this family; must not load weights."""
         ...
 
-    def load(self, spec: ModelSpec) -> Segmenter:
+    def load(self, spec: ModelSpec, resources: Resources) -> Segmenter:
         """The model, ready to run.
 
         Raises:

@@ -3,13 +3,18 @@
 import pkgutil
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
+
+import structlog
 
 from maskline.catalog import ModelSpec
 from maskline.results import ModelCard
 from maskline.settings import SettingsError
 from worker import families
 from worker.family import ModelFamily
+
+logger = structlog.get_logger(module=__name__)
 
 
 def family_names() -> set[str]:
@@ -21,25 +26,39 @@ def load_family(name: str) -> ModelFamily:
     """A family by its name, imported on first use.
 
     Raises:
-        SettingsError: there is no such family.
+        SettingsError: there is no such family, or a package that it needs is not installed.
     """
     if name not in family_names():
         raise SettingsError(
             f"there is no model family {name!r}; there are: {', '.join(sorted(family_names()))}"
         )
-    return cast(ModelFamily, import_module(f"{families.__name__}.{name}"))
+    family = cast(ModelFamily, import_module(f"{families.__name__}.{name}"))
+    absent = [package for package in family.PACKAGES if find_spec(package) is None]
+    if absent:
+        remedy = f"pip install 'maskline[{name}]'"
+        raise SettingsError(f"the model family {name!r} needs {', '.join(absent)}; run: {remedy}")
+    return family
+
+
+def _can_run(spec: ModelSpec) -> bool:
+    try:
+        load_family(spec.family)
+    except SettingsError as error:
+        logger.info("model left out", model=spec.id, reason=str(error))
+        return False
+    return True
 
 
 class Registry:
     """The models that a worker offers, by id."""
 
     def __init__(self, catalog: Mapping[str, ModelSpec], offered: Iterable[str] = ()) -> None:
-        """``offered``: ids of the catalog; none: all of it.
+        """``offered``: ids of the catalog; none: all whose family can run here.
 
         Raises:
             SettingsError: an id is not in the catalog, or its family does not exist.
         """
-        chosen = tuple(offered) or tuple(catalog)
+        chosen = tuple(offered) or tuple(model for model, spec in catalog.items() if _can_run(spec))
         unknown = sorted(set(chosen) - set(catalog))
         if unknown:
             raise SettingsError(f"not in the catalog: {', '.join(unknown)}; it has: {', '.join(catalog)}")

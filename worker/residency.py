@@ -10,16 +10,19 @@ from pydantic import ValidationError
 
 from maskline.errors import Fault, InvalidRequest, ModelNotFound
 from worker.batcher import Batcher, Modelled
-from worker.family import CommonParameters, SegmentationInput
+from worker.family import CommonParameters, Resources, SegmentationInput
 from worker.registry import Registry
 
 
 class Residency:
     """Hands images to the batchers of their models."""
 
-    def __init__(self, registry: Registry, *, max_loaded: int, batch_wait_s: float) -> None:
+    def __init__(
+        self, registry: Registry, resources: Resources, *, max_loaded: int, batch_wait_s: float
+    ) -> None:
         """``max_loaded``: most models in memory; more are kept only while all of them are busy."""
         self._registry = registry
+        self._resources = resources
         self._max_loaded = max_loaded
         self._batch_wait_s = batch_wait_s
         self._batchers: OrderedDict[str, Batcher] = OrderedDict()
@@ -66,7 +69,7 @@ class Residency:
         self._evict()
         batcher = self._batchers[model] = Batcher(
             model,
-            partial(self._registry.families[model].load, spec),
+            partial(self._registry.families[model].load, spec, self._resources),
             max_batch_size=spec.max_batch_size,
             batch_wait_s=self._batch_wait_s,
         )

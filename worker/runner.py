@@ -167,7 +167,7 @@ class Runner:
         request = job.request
         return SegmentationInput(
             image=image,
-            image_sha256=job.image.sha256 or hashlib.sha256(data).hexdigest(),
+            image_key=f"{job.image.sha256 or hashlib.sha256(data).hexdigest()} {request.auto_orient}",
             prompts=request.prompts,
             subtask=request.subtask or Subtask.SEMANTIC,
             parameters=self._models.parameters(request.model or "", dict(request.parameters)),

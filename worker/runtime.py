@@ -17,6 +17,8 @@ from maskline.catalog import load_catalog
 from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
 from maskline.settings import Settings
+from maskline.weights import WeightStore
+from worker.family import Resources
 from worker.leases import LeaseKeeper
 from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
@@ -62,7 +64,14 @@ class Runtime:
             settings.redis_url, settings.redis_prefix, settings.job_deadline, self._registry.specs
         )
         self._models = Residency(
-            self._registry, max_loaded=settings.max_loaded_models, batch_wait_s=settings.batch_wait
+            self._registry,
+            Resources(
+                weights=WeightStore(settings.weights_dir),
+                device=settings.device,
+                embedding_cache_bytes=settings.embedding_cache_bytes,
+            ),
+            max_loaded=settings.max_loaded_models,
+            batch_wait_s=settings.batch_wait,
         )
         self._keeper = LeaseKeeper(
             self._jobs,

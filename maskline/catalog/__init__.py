@@ -2,12 +2,37 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
-from pydantic import Field, JsonValue, TypeAdapter
+from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
 from maskline.wire import WireModel
+
+
+class Weights(WireModel):
+    """Where a model's weights come from; exactly one of ``url``, ``path`` and ``hub``."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s]+/[^\s/]+$")] | None = None
+    """Of one file."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Of that file, in hex; a file from a URL must have it."""
+    size: Annotated[int, Field(ge=1)] | None = None
+    """Of that file, in bytes."""
+    path: Path | None = None
+    """A file or folder of yours; a relative one begins at the working folder."""
+    hub: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
+    """Name of a repository on the Hugging Face hub."""
+    revision: str | None = None
+    """Commit, tag or branch of that repository."""
+
+    @model_validator(mode="after")
+    def _exactly_one_source(self) -> Self:
+        if sum(value is not None for value in (self.url, self.path, self.hub)) != 1:
+            raise ValueError("give exactly one of url, path and hub")
+        if self.url is not None and self.sha256 is None:
+            raise ValueError("weights from a URL need their sha256")
+        return self
 
 
 class ModelSpec(WireModel):
@@ -23,6 +48,8 @@ class ModelSpec(WireModel):
     """A sentence or two for people."""
     license: str = ""
     """SPDX id of the weights, or of the algorithm where there are none."""
+    weights: Weights | None = None
+    """None: the family needs none."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """The family's own settings for this model."""
     max_batch_size: Annotated[int, Field(ge=1)] = 1

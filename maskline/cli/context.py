@@ -22,13 +22,14 @@ from maskline.client import (
     WaitTimeout,
 )
 from maskline.client.connection import DEFAULT_URL
+from maskline.errors import WeightsUnusable
 
 EXIT_CODES = {
     0: "done",
     1: "the job ended without success",
     2: "wrong use of the command",
     3: "the service refused the request",
-    4: "the service can't be reached, or is unavailable",
+    4: "the service can't be reached, or is unavailable; weights can't be had",
     5: "the wait was over before the job",
     130: "Ctrl-C",
 }
@@ -93,6 +94,8 @@ def as_exit_code(error: Exception) -> int:
             code, text = 4, str(error)
         case ApiError() | MasklineError():
             code, text = 3, str(error)
+        case WeightsUnusable():
+            code, text = 4, error.message
         case ValidationError():
             faults = ((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
             code, text = 2, "\n".join(": ".join(filter(None, fault)) for fault in faults)

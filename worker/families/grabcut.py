@@ -30,6 +30,7 @@ from worker.family import (
     CommonParameters,
     Image,
     Mask,
+    Resources,
     Segmentation,
     SegmentationInput,
     Segmenter,
@@ -37,6 +38,8 @@ from worker.family import (
 )
 from worker.guided_filter import Plane, enlarge
 from worker.masks import Composer
+
+PACKAGES = ("cv2",)
 
 Trimap = NDArray[np.uint8]  #: (H, W) of cv2.GC_BGD, GC_FGD, GC_PR_BGD, GC_PR_FGD
 Mixtures = NDArray[np.float64]  #: (2, 1, 65), OpenCV's models of the background's and the object's colours
@@ -85,7 +88,7 @@ def describe(spec: ModelSpec) -> ModelCard:
     )
 
 
-def load(spec: ModelSpec) -> Segmenter:
+def load(spec: ModelSpec, resources: Resources) -> Segmenter:
     """The model; there is nothing to load."""
     return GrabCut()
 

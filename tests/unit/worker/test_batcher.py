@@ -4,6 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +13,20 @@ from maskline.catalog import ModelSpec
 from maskline.errors import InvalidRequest, ModelNotFound, WeightsUnusable
 from maskline.requests import Subtask
 from maskline.settings import SettingsError
+from maskline.weights import WeightStore
 from worker.batcher import Batcher
 from worker.colors import annotation_specs
-from worker.family import CommonParameters, Segmentation, SegmentationInput
+from worker.family import CommonParameters, Resources, Segmentation, SegmentationInput
 from worker.registry import Registry, family_names, load_family
 from worker.residency import Residency
+
+RESOURCES = Resources(weights=WeightStore(Path("nowhere")))
 
 
 def image(value: int) -> SegmentationInput:
     return SegmentationInput(
         image=np.full((2, 2, 3), value, np.uint8),
-        image_sha256=str(value),
+        image_key=str(value),
         prompts=(),
         subtask=Subtask.SEMANTIC,
         parameters=CommonParameters(),
@@ -150,7 +154,7 @@ class FakeFamily:
     def __init__(self) -> None:
         self.loaded: list[str] = []
 
-    def load(self, spec: ModelSpec) -> Recorder:
+    def load(self, spec: ModelSpec, resources: Resources) -> Recorder:
         self.loaded.append(spec.id)
         return Recorder()
 
@@ -159,7 +163,7 @@ def residency(family: FakeFamily, *models: str, max_loaded: int = 2) -> Residenc
     registry = Registry({})
     registry.specs = {name: ModelSpec(id=name, family="grabcut", display_name=name) for name in models}
     registry.families = dict.fromkeys(models, family)  # type: ignore[arg-type]
-    return Residency(registry, max_loaded=max_loaded, batch_wait_s=0)
+    return Residency(registry, RESOURCES, max_loaded=max_loaded, batch_wait_s=0)
 
 
 def test_the_model_used_least_recently_leaves_first() -> None:

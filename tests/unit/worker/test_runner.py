@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from maskline.jobs import ImageRef, Job, JobState
 from maskline.ports import Hint
 from maskline.requests import Output, Priority, Prompt, SegmentationRequest
 from maskline.results import ResultDocument, SegmentList
+from maskline.weights import WeightStore
 from tests.factories import DISC_BOX, encoded, make_job, picture
 from worker.batcher import Modelled
-from worker.family import SegmentationInput
+from worker.family import Resources, SegmentationInput
 from worker.leases import LeaseKeeper
 from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
@@ -40,7 +42,12 @@ class Bench:
     def __init__(self) -> None:
         self.jobs = MemoryJobStore()
         self.artifacts = MemoryArtifactStore()
-        self.models = Residency(Registry(load_catalog()), max_loaded=1, batch_wait_s=0)
+        self.models = Residency(
+            Registry(load_catalog(), ["grabcut"]),
+            Resources(weights=WeightStore(Path("nowhere"))),
+            max_loaded=1,
+            batch_wait_s=0,
+        )
         self.keeper = LeaseKeeper(self.jobs, lease_s=LEASE_S, deadline_s=60, on_wedged=lambda: None)
         self.fetch = fetcher(self.artifacts, OutgoingClient().get_image, LIMITS.max_bytes)
         self.before_model: Callable[[], object] = lambda: None

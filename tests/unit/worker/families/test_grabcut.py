@@ -24,7 +24,7 @@ RGB = picture()
 def segment(image: NDArray[np.uint8], *prompts: Prompt, **parameters: Any) -> Segmentation:
     one = SegmentationInput(
         image=image,
-        image_sha256="",
+        image_key="",
         prompts=prompts,
         subtask=Subtask.INSTANCE,
         parameters=Parameters(**parameters),

@@ -1,0 +1,128 @@
+"""Weights on this machine: found, downloaded, and checked against their hash.
+
+    {folder}/{model id, / as --}/{name of the file in its URL}
+
+A file gets its name only when it is whole and its SHA-256 is right; until then it is ``*.partial``, which the
+next download goes on with.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from maskline.catalog import ModelSpec
+from maskline.errors import WeightsUnusable
+
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT = httpx.Timeout(30.0)
+
+Progress = Callable[[int, int | None], None]
+"""Told of the bytes that are there, and of how many there will be, if that is known."""
+
+
+class WeightStore:
+    """The folder where downloaded weights are."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder``: made on the first download."""
+        self._folder = folder.expanduser()
+
+    def find(self, spec: ModelSpec) -> Path:
+        """The model's file or folder.
+
+        Raises:
+            WeightsUnusable: it is not on this machine; the message says what to run.
+        """
+        path = self.place(spec)
+        if not path.exists():
+            remedy = (
+                f"on the worker's machine run: maskline models pull {spec.id}"
+                if spec.weights is not None and spec.weights.url is not None
+                else "put them there, or change the catalog"
+            )
+            raise WeightsUnusable(f"the weights of {spec.id} are not at {path}; {remedy}")
+        return path
+
+    def place(self, spec: ModelSpec) -> Path:
+        """Where the model's weights are, or would be.
+
+        Raises:
+            WeightsUnusable: the catalog names none, or in a way that this version can't fetch.
+        """
+        weights = spec.weights
+        if weights is None:
+            raise WeightsUnusable(f"the catalog names no weights for {spec.id}")
+        if weights.path is not None:
+            return weights.path.expanduser()
+        if weights.url is None:
+            raise WeightsUnusable(f"the weights of {spec.id} are on a hub; give a path or a URL")
+        return self._folder / spec.id.replace("/", "--") / Path(urlsplit(weights.url).path).name
+
+    def verify(self, spec: ModelSpec) -> Path:
+        """The model's file, whose SHA-256 is right where the catalog has one.
+
+        Raises:
+            WeightsUnusable: it is not there, or altered.
+        """
+        path = self.find(spec)
+        wanted = spec.weights.sha256 if spec.weights else None
+        if wanted is not None and (found := _sha256(path)) != wanted:
+            raise WeightsUnusable(
+                f"{path} is not the file that the catalog names: its SHA-256 is {found}, not {wanted}; "
+                "remove it and pull again"
+            )
+        return path
+
+    def pull(self, spec: ModelSpec, progress: Progress = lambda done, total: None) -> Path:
+        """The model's file, downloaded unless it is there already, and verified.
+
+        Raises:
+            WeightsUnusable: there is nothing to download, it can't be reached, or it is not what the catalog
+                names.
+        """
+        path = self.place(spec)
+        if path.exists() or spec.weights is None or spec.weights.url is None:
+            return self.verify(spec)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            _download(spec.weights.url, partial, progress)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise WeightsUnusable(f"{spec.weights.url} can't be fetched: {reason}") from error
+        found = _sha256(partial)
+        if found != spec.weights.sha256:
+            partial.unlink()
+            raise WeightsUnusable(
+                f"{spec.weights.url} gave another file than the catalog names: its SHA-256 is {found}, not "
+                f"{spec.weights.sha256}"
+            )
+        partial.replace(path)
+        return path
+
+
+def _download(url: str, partial: Path, progress: Progress) -> None:
+    there = partial.stat().st_size if partial.exists() else 0
+    headers = {"Range": f"bytes={there}-"} if there else {}
+    with httpx.stream("GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True) as response:
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:  # all of it is there
+            return
+        response.raise_for_status()
+        goes_on = response.status_code == httpx.codes.PARTIAL_CONTENT
+        done = there if goes_on else 0
+        length = response.headers.get("Content-Length", "")
+        total = done + int(length) if length.isdecimal() else None
+        with partial.open("ab" if goes_on else "wb") as file:
+            progress(done, total)
+            for chunk in response.iter_raw(_CHUNK_BYTES):
+                file.write(chunk)
+                done += len(chunk)
+                progress(done, total)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

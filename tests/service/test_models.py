@@ -1,0 +1,84 @@
+"""A job on each family through the whole service, against the upstream package on the same weights."""
+
+from collections.abc import Iterator
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from segment_anything import SamPredictor, sam_model_registry
+from segment_anything.modeling import Sam
+
+from maskline import Client, JobDidNotSucceed, Prompt
+from maskline.local import Stack
+from maskline.requests import Output
+from tests.factories import encoded, picture
+
+RGB = picture(96, 144)
+BOX = Prompt(label="disc", box=(17, 9, 63, 55))
+
+
+@pytest.fixture(scope="module")
+def sam() -> Sam:
+    """Segment Anything ViT-B with random weights."""
+    torch.manual_seed(5)
+    return sam_model_registry["vit_b"]()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("models")
+    torch.save(sam.state_dict(), folder / "sam.pth")
+    entry = (
+        "  - {{id: {}, family: sam, displayName: {}, weights: {{path: {}}}, options: {{variant: vit_b}}}}\n"
+    )
+    (folder / "catalog.yaml").write_text(
+        "models:\n"
+        + entry.format("mine/sam", "Mine", folder / "sam.pth")
+        + entry.format("gone", "Gone", folder / "gone.pth")
+    )
+    settings = {
+        "MASKLINE_CATALOG_FILE": str(folder / "catalog.yaml"),
+        "MASKLINE_WORKER_MODELS": "mine/sam,gone,grabcut",
+        "MASKLINE_DEVICE": "cpu",
+    }
+    with Stack(folder / "stack", environment=settings) as stack, Client(stack.url, stack.api_key) as client:
+        yield client
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(png)))
+
+
+def test_segment_anything_through_the_service_is_upstream(service: Client, sam: Sam) -> None:
+    predictor = SamPredictor(sam)
+    predictor.set_image(RGB)
+    logits, scores, _ = predictor.predict(box=np.array(BOX.box), multimask_output=False, return_logits=True)
+    job = service.submit(encoded(RGB, "PNG"), model="mine/sam", prompts=[BOX], outputs=list(Output))
+    done = service.wait(job.id, timeout=200)
+    mask = logits[0] > 0
+    assert np.array_equal(pixels(service.category_mask(done.id)), mask)
+    probability = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
+    sure = np.where(mask, probability, 1 - probability)
+    assert np.abs(pixels(service.confidence_mask(done.id)) - 255 * sure).max() <= 0.51
+    [segment] = service.segments(done.id).segments
+    assert (segment.label, segment.area) == ("disc", mask.sum())
+    assert segment.score == pytest.approx(float(np.clip(scores[0], 0, 1)), abs=1e-6)
+    assert pixels(service.overlay(done.id)).shape == RGB.shape
+
+
+def test_models_without_weights_fail_their_jobs_and_no_others(service: Client) -> None:
+    lost = service.submit(encoded(RGB, "PNG"), model="gone", prompts=[BOX])
+    with pytest.raises(JobDidNotSucceed, match=r"weights_unusable: .*gone\.pth; put them there"):
+        service.wait(lost.id, timeout=60)
+    assert service.wait(service.submit(encoded(RGB, "PNG"), model="grabcut", prompts=[BOX]).id, timeout=60)
+
+
+def test_the_card_tells_what_the_model_takes(service: Client) -> None:
+    card = service.model("mine/sam")
+    assert card.available
+    assert set(card.prompt_kinds) == {"box", "points"}
+    properties = card.parameters_schema["properties"]
+    assert isinstance(properties, dict)
+    assert {"multimaskOutput", "pointsPerSide", "confidenceThreshold"} <= properties.keys()

@@ -1,0 +1,219 @@
+"""Segment Anything (Kirillov et al., ICCV 2023), by the ``segment-anything`` package.
+
+The encoder's embedding of an image is kept, so that further prompts on it cost the decoder alone. Prompts of
+one form go through the decoder together. Masks stay at the decoder's 256 x 256 until it is known which are
+wanted; only these are brought to the image's size, one at a time.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything import SamPredictor, sam_model_registry
+
+from maskline.catalog import ModelSpec
+from maskline.errors import WeightsUnusable
+from maskline.requests import Prompt
+from worker.checkpoint import load_state
+from worker.colors import annotation_specs
+from worker.embeddings import EmbeddingCache
+from worker.family import (
+    Image,
+    Resources,
+    Segmentation,
+    SegmentationInput,
+    Segmenter,
+    SegmentMask,
+)
+from worker.masks import Composer, Probabilities
+from worker.sam.everything import find_everything
+from worker.sam.parameters import Options, Parameters
+from worker.torch_device import choose_device
+
+_POSSIBLE = float(np.finfo(np.float32).tiny)  # a segment never holds what is impossible
+
+
+def load(spec: ModelSpec, options: Options, resources: Resources) -> Segmenter:
+    """The model on its device.
+
+    Raises:
+        WeightsUnusable: the weights are not there, can't be read, or are of another variant.
+    """
+    variant = options.variant
+    if variant not in sam_model_registry:
+        known = ", ".join(sam_model_registry)
+        raise WeightsUnusable(f"the catalog's entry {spec.id}: no variant {variant!r}; there are: {known}")
+    path = resources.weights.verify(spec)
+    model = sam_model_registry[variant]()
+    load_state(model, path, f"Segment Anything {variant}")
+    device = choose_device(resources.device)
+    return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Embedded:
+    """An image as the encoder sees it."""
+
+    features: torch.Tensor
+    input_size: tuple[int, int]
+    original_size: tuple[int, int]
+
+    @property
+    def size(self) -> int:
+        return self.features.nbytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Decoded:
+    """A prompt's mask: its logits as the decoder gives them, (1, 1, 256, 256), and its predicted quality."""
+
+    logits: torch.Tensor
+    score: float
+
+
+class SegmentAnything:
+    """The segmenter; ``SamPredictor`` does its preparations."""
+
+    def __init__(self, predictor: SamPredictor, cache_bytes: int) -> None:
+        """``cache_bytes``: for embeddings of images."""
+        self._predictor = predictor
+        self._cache: EmbeddingCache[_Embedded] = EmbeddingCache(cache_bytes, lambda kept: kept.size)
+
+    @torch.inference_mode()
+    def segment(self, inputs: Sequence[SegmentationInput]) -> Sequence[Segmentation]:
+        """Each image by itself, so that none depends on its neighbours."""
+        return [self._segment(one) for one in inputs]
+
+    def _segment(self, one: SegmentationInput) -> Segmentation:
+        parameters = one.parameters
+        assert isinstance(parameters, Parameters)  # noqa: S101 (the registry made them from this family's model)
+        self._set_image(one)
+        if one.prompts:
+            return self._segment_prompts(one.image, one.prompts, parameters)
+        return self._segment_everything(one.image, parameters)
+
+    def _set_image(self, one: SegmentationInput) -> None:
+        predictor = self._predictor
+        embedded = self._cache.get(one.image_key, lambda: self._embed(one.image))
+        predictor.features = embedded.features
+        predictor.input_size, predictor.original_size = embedded.input_size, embedded.original_size
+        predictor.is_image_set = True
+
+    def _embed(self, image: Image) -> _Embedded:
+        self._predictor.set_image(image)
+        return _Embedded(
+            features=self._predictor.get_image_embedding(),
+            input_size=self._predictor.input_size,
+            original_size=self._predictor.original_size,
+        )
+
+    def _segment_prompts(
+        self, image: Image, prompts: Sequence[Prompt], parameters: Parameters
+    ) -> Segmentation:
+        labels = list(dict.fromkeys(prompt.label for prompt in prompts))
+        ids = {label: i for i, label in enumerate(labels, 1)}
+        height, width = image.shape[:2]
+        composer = Composer(height, width, len(labels))
+        segments = []
+        for prompt, decoded in zip(prompts, self._decode(prompts, parameters), strict=True):
+            probabilities = self._probabilities(decoded.logits)
+            composer.add(ids[prompt.label], probabilities)
+            mask = probabilities >= max(parameters.confidence_threshold, _POSSIBLE)
+            if mask.any():
+                segments.append(
+                    SegmentMask(
+                        label=prompt.label, category_id=ids[prompt.label], score=decoded.score, mask=mask
+                    )
+                )
+        category_map, confidence_map = composer.maps(parameters.confidence_threshold)
+        return Segmentation(
+            category_map=category_map,
+            confidence_map=confidence_map,
+            segments=tuple(segments),
+            annotation_specs=annotation_specs(labels),
+        )
+
+    def _segment_everything(self, image: Image, parameters: Parameters) -> Segmentation:
+        height, width = image.shape[:2]
+        found = find_everything(self._predictor, image, parameters)
+        labels = [f"segment-{i}" for i in range(1, len(found) + 1)]
+        composer = Composer(height, width, len(labels))
+        segments = []
+        for category_id, (label, one) in enumerate(zip(labels, found, strict=True), 1):
+            composer.add(category_id, one.probabilities(self._predictor.model), one.left, one.top)
+            segments.append(
+                SegmentMask(
+                    label=label, category_id=category_id, score=one.score, mask=one.mask(height, width)
+                )
+            )
+        category_map, confidence_map = composer.maps(parameters.confidence_threshold)
+        return Segmentation(
+            category_map=category_map,
+            confidence_map=confidence_map,
+            segments=tuple(segments),
+            annotation_specs=annotation_specs(labels),
+        )
+
+    def _decode(self, prompts: Sequence[Prompt], parameters: Parameters) -> list[_Decoded]:
+        """A mask for each prompt.
+
+        Only prompts of one form share a call: points that fill up the shorter ones would change their masks.
+        """
+        forms: defaultdict[tuple[bool, int], list[int]] = defaultdict(list)
+        for i, prompt in enumerate(prompts):
+            forms[prompt.box is not None, len(prompt.points)].append(i)
+        decoded: dict[int, _Decoded] = {}
+        for (has_box, points), members in forms.items():
+            is_ambiguous = not has_box and points == 1
+            multimask = is_ambiguous if parameters.multimask_output is None else parameters.multimask_output
+            logits, scores = self._run_decoder([prompts[i] for i in members], multimask)
+            best = scores.argmax(dim=1)
+            for row, i in enumerate(members):
+                choice = best[row]
+                decoded[i] = _Decoded(
+                    logits=logits[row, choice][None, None],
+                    score=min(max(float(scores[row, choice]), 0.0), 1.0),
+                )
+        return [decoded[i] for i in range(len(prompts))]
+
+    def _run_decoder(self, prompts: Sequence[Prompt], multimask: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, C, 256, 256) and scores (B, C) of prompts of one form."""
+        predictor = self._predictor
+        model, device = predictor.model, predictor.device
+        points = boxes = None
+        if prompts[0].points:
+            coordinates = np.array([prompt.points for prompt in prompts], np.float64)
+            labels = [[label for _, _, label in prompt.labelled_points] for prompt in prompts]
+            points = (
+                torch.as_tensor(
+                    predictor.transform.apply_coords(coordinates, predictor.original_size),
+                    dtype=torch.float,
+                    device=device,
+                ),
+                torch.as_tensor(labels, dtype=torch.int, device=device),
+            )
+        if prompts[0].box is not None:
+            corners = np.array([prompt.box for prompt in prompts], np.float64)
+            boxes = torch.as_tensor(
+                predictor.transform.apply_boxes(corners, predictor.original_size),
+                dtype=torch.float,
+                device=device,
+            )
+        sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=None)
+        logits, scores = model.mask_decoder(
+            image_embeddings=predictor.features,
+            image_pe=model.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask,
+        )
+        return logits, scores
+
+    def _probabilities(self, logits: torch.Tensor) -> Probabilities:
+        predictor = self._predictor
+        large = predictor.model.postprocess_masks(logits, predictor.input_size, predictor.original_size)
+        planes: NDArray[np.float32] = large.sigmoid()[0, 0].float().cpu().numpy()
+        return planes
