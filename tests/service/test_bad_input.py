@@ -53,7 +53,7 @@ CASES = (
     Bad("too many bytes", 413, "image_too_large", "3000000", body=PNG + bytes(3_000_001)),
     Bad("bomb", 413, "image_too_large", "2000000", body=png_header(2900, 2900)),
     Bad("long side", 413, "image_too_large", "3000", body=png_header(3001, 1)),
-    Bad("unknown model", 404, "model_not_found", "grabcut", request={"model": "sam_vit_b"}),
+    Bad("unknown model", 404, "model_not_found", "grabcut", request={"model": "no_such_model"}),
     Bad("unknown field", 422, "invalid_request", "no such field", request={"promts": []}, pointer="/promts"),
     Bad("wrong type", 422, "invalid_request", "JSON array", request={"prompts": 3}, pointer="/prompts"),
     Bad(
