@@ -16,7 +16,10 @@ help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.demo ## Start the service, segment a photo, save its masks, stop (MODEL=grabcut, sam_vit_b …)
-	$(if $(filter sam_%,$(MODEL)),$(BIN)/maskline models pull $(MODEL) && $(INSTALL) -e '.[local,sam]')
+ifneq ($(filter sam_%,$(MODEL)),)
+	$(BIN)/maskline models pull $(MODEL)
+	$(INSTALL) -e '.[local,sam]'
+endif
 	$(BIN)/maskline demo --model $(MODEL)
 
 serve: $(VENV)/.demo ## Run the service on this machine until Ctrl-C
