@@ -103,5 +103,5 @@ def as_exit_code(error: Exception) -> int:
             code, text = 2, str(error)
         case _:
             raise error
-    to_people.print(text, style="red", markup=False, highlight=False)
+    to_people.print(text, style="red", markup=False, highlight=False, soft_wrap=True)
     return code

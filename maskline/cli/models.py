@@ -81,7 +81,7 @@ def pull_model(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=to_people) as bar:
+    with Progress(*columns, console=to_people, transient=True) as bar:
         task = bar.add_task(model_id, total=spec.weights.size if spec.weights else None)
         path = WeightStore(folder).pull(
             spec, lambda done, total: bar.update(task, completed=done, total=total or None)

@@ -29,6 +29,7 @@ from worker.masks import Probabilities
 from worker.sam.parameters import Everything
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
+_CPU_POINTS = 8  # through the decoder together: 101 ms a point on two cores, 169 ms with 64
 
 
 @dataclass(kw_only=True, slots=True)
@@ -133,9 +134,12 @@ def _in_crop(
     left, top, right, bottom = crop
     size = (bottom - top, right - left)
     points = grid * np.array(size)[None, ::-1]
+    at_once = parameters.points_per_batch
+    if predictor.device.type == "cpu":
+        at_once = min(at_once, _CPU_POINTS)
     batches = [
         _in_batch(predictor, batch, crop, image_size, parameters)
-        for (batch,) in batch_iterator(parameters.points_per_batch, points)
+        for (batch,) in batch_iterator(at_once, points)
     ]
     together = _Candidates(
         logits=torch.cat([batch.logits for batch in batches]),
