@@ -47,10 +47,8 @@ class Presenter:
         """The whole job as JSON; that of an ended job, which never changes, is kept for a while."""
         if not job.state.is_final or masks is Masks.INLINE:
             return self.full(job, masks).to_json()
-        called = (
-            request.environ.get("wsgi.url_scheme"),
-            request.environ.get("HTTP_HOST"),
-        )  # the URLs' beginning
+        # What the URLs begin with: the same job may be asked for under several names.
+        called = request.environ.get("wsgi.url_scheme"), request.environ.get("HTTP_HOST")
         key = job.id, job.version, masks, called
         return self._kept.get(key, lambda: self.full(job, masks).to_json())
 

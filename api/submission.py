@@ -35,11 +35,7 @@ class Submitter:
         """``services``: where images, requests, records and messages go."""
         self._services = services
         settings = services.settings
-        self._limits = ImageLimits(
-            max_bytes=settings.max_image_bytes,
-            max_pixels=settings.max_image_pixels,
-            max_side=settings.max_image_side,
-        )
+        self._limits = ImageLimits.from_settings(settings)
 
     def submit(self, tenant: str, submission: Submission, idempotency: Idempotency | None) -> Job:
         """The job, queued; or the job that the idempotency key belongs to.

@@ -7,12 +7,13 @@ import os
 import struct
 import warnings
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Self
 
 import pi_heif
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from maskline.errors import ImageTooLarge, ImageUnreadable, UnsupportedImageType
+from maskline.settings import Settings
 
 # The limits below are Maskline's own, and stricter; Pillow's would only warn.
 Image.MAX_IMAGE_PIXELS = None
@@ -90,6 +91,15 @@ class ImageLimits:
     max_pixels: int
     max_side: int
     """Pixels of the longer side."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The limits that the settings give."""
+        return cls(
+            max_bytes=settings.max_image_bytes,
+            max_pixels=settings.max_image_pixels,
+            max_side=settings.max_image_side,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

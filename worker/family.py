@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from maskline.catalog import ModelSpec
-from maskline.requests import Prompt, Subtask
+from maskline.requests import Prompt, PromptKind, Subtask
 from maskline.results import AnnotationSpec, ModelCard
 from maskline.weights import WeightStore
 from maskline.wire import WireModel
@@ -94,6 +94,20 @@ class Segmenter(Protocol):
             Exception: anything else becomes ``PredictionFailed``.
         """
         ...
+
+
+def promptable_card(spec: ModelSpec, parameters: type[CommonParameters]) -> ModelCard:
+    """The card of a model that cuts out what boxes and points point at, or everything."""
+    return ModelCard(
+        id=spec.id,
+        family=spec.family,
+        display_name=spec.display_name,
+        description=spec.description,
+        license=spec.license,
+        subtasks=(Subtask.INSTANCE, Subtask.SEMANTIC),
+        prompt_kinds=(PromptKind.BOX, PromptKind.POINTS),
+        parameters_schema=parameters.model_json_schema(by_alias=True),
+    )
 
 
 class ModelFamily(Protocol):

@@ -5,8 +5,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image as PillowImage
 
+from maskline.artifact_operations import exists
 from maskline.artifacts import Artifact, result_key
-from maskline.errors import ArtifactNotFound
 from maskline.image_header import ImageLimits
 from maskline.jobs import Job, JobState
 from maskline.ports import ArtifactStore
@@ -23,7 +23,7 @@ def paint_overlay(job: Job, artifacts: ArtifactStore, fetch: Fetch, limits: Imag
         ServiceError: the image or the category mask can't be had any more.
     """
     key = result_key(job.id, job.attempt, Artifact.OVERLAY)
-    if job.state is not JobState.SUCCEEDED or _exists(artifacts, key):
+    if job.state is not JobState.SUCCEEDED or exists(artifacts, key):
         return
     image = decode(fetch(job.image), limits, auto_orient=job.request.auto_orient)
     category_map = np.asarray(
@@ -34,11 +34,3 @@ def paint_overlay(job: Job, artifacts: ArtifactStore, fetch: Fetch, limits: Imag
     )
     body = render_overlay(image, category_map, result.annotation_specs)
     artifacts.put(key, body, Artifact.OVERLAY.media_type)
-
-
-def _exists(artifacts: ArtifactStore, key: str) -> bool:
-    try:
-        artifacts.size(key)
-    except ArtifactNotFound:
-        return False
-    return True

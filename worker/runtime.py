@@ -49,11 +49,7 @@ class Runtime:
         """
         self.settings = settings
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self._limits = ImageLimits(
-            max_bytes=settings.max_image_bytes,
-            max_pixels=settings.max_image_pixels,
-            max_side=settings.max_image_side,
-        )
+        self._limits = ImageLimits.from_settings(settings)
         connection = RedisConnection(settings.redis_url, settings.redis_prefix)
         outgoing = OutgoingClient(settings.outgoing_allow)
         self._jobs = RedisJobStore(connection, idempotency_expiry_s=settings.idempotency_expiry)

@@ -7,7 +7,7 @@ import time
 
 import structlog
 
-from maskline.artifacts import job_prefixes
+from maskline.artifact_operations import remove_artifacts
 from maskline.ports import ArtifactStore, HousekeepingStore, TaskQueue
 
 logger = structlog.get_logger(module=__name__)
@@ -52,8 +52,7 @@ class Sweeper:
             self._queue.publish_job(hint)
         self._publish_again()
         for job_id in self._store.expire(_KEEP_EXPIRED_S, _LIMIT):
-            for prefix in job_prefixes(job_id):
-                self._artifacts.delete(self._artifacts.keys(prefix))
+            remove_artifacts(self._artifacts, job_id)
             self._store.forget(job_id)
             logger.info("job removed", job=job_id)
             if time.monotonic() - began > self._interval_s:  # the rest can wait, lapsed jobs should not

@@ -16,7 +16,8 @@ from api.openapi import BINARY, operation
 from api.presenter import Masks, Presenter, require_result
 from api.services import Services
 from api.submission import Submitter
-from maskline.artifacts import Artifact, job_prefixes, result_key
+from maskline.artifact_operations import exists, remove_artifacts
+from maskline.artifacts import Artifact, result_key
 from maskline.errors import (
     ArtifactNotFound,
     CapacityError,
@@ -199,10 +200,8 @@ class _JobViews:
     )
     def delete_job(self, job_id: str) -> Response:
         self._jobs.delete(g.caller.tenant, job_id)
-        artifacts = self._services.artifacts
         with suppress(DependencyError):  # the sweeper removes what stays behind
-            for prefix in job_prefixes(job_id):
-                artifacts.delete(artifacts.keys(prefix))
+            remove_artifacts(self._services.artifacts, job_id)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     @operation(
@@ -244,7 +243,7 @@ class _JobViews:
         job = self._jobs.get(g.caller.tenant, job_id)
         require_result(job)
         key = result_key(job.id, job.attempt, Artifact.OVERLAY)
-        if not self._exists(key):
+        if not exists(self._services.artifacts, key):
             self._services.queue.publish_overlay(job.id)
             self._wait_for_overlay(key)
         return self._stream(key, Artifact.OVERLAY)
@@ -306,18 +305,11 @@ class _JobViews:
         headers = {"Content-Length": str(size), "Cache-Control": "private, max-age=31536000, immutable"}
         return Response(chunks, mimetype=artifact.media_type, headers=headers)
 
-    def _exists(self, key: str) -> bool:
-        try:
-            self._services.artifacts.size(key)
-        except ArtifactNotFound:
-            return False
-        return True
-
     def _wait_for_overlay(self, key: str) -> None:
         deadline = time.monotonic() + _OVERLAY_WAIT_S
         with self._services.waiters.seat() as seated:
             while seated and time.monotonic() < deadline:
-                if self._exists(key):
+                if exists(self._services.artifacts, key):
                     return
                 time.sleep(_OVERLAY_LOOK_S)
         raise RenderPending("the overlay is being painted; ask again in a moment")

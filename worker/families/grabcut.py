@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from maskline.catalog import ModelSpec
-from maskline.requests import Prompt, PromptKind, Subtask
+from maskline.requests import Prompt
 from maskline.results import ModelCard
-from worker.colors import annotation_specs
 from worker.family import (
     CommonParameters,
     Image,
@@ -34,10 +33,10 @@ from worker.family import (
     Segmentation,
     SegmentationInput,
     Segmenter,
-    SegmentMask,
+    promptable_card,
 )
 from worker.guided_filter import Plane, enlarge
-from worker.masks import Composer
+from worker.segmentation_builder import POSSIBLE, SegmentationBuilder, segment_labels
 
 PACKAGES = ("cv2",)
 
@@ -51,7 +50,6 @@ _SEED_RADIUS = 1 / 60  # of the neighbourhood's longer side: how far a point is 
 _REACH = 1 / 4  # of the image's shorter side: how far from its points an object without a box is looked for
 _BORDER = 1 / 40  # of the neighbourhood's shorter side: background where nothing else is
 _AROUND = 1 / 80  # of the neighbourhood's longer side: how far the witnesses look around a pixel
-_POSSIBLE = float(np.finfo(np.float32).tiny)  # a segment never holds what is impossible
 _COMPONENTS = 5  # Gaussians in each of GrabCut's two mixtures
 _COARSE_AREA = 240 * 240  # pixels of the coarse level
 _BAND = 2  # coarse pixels on each side of the coarse edge, between which the finer cut decides
@@ -76,16 +74,7 @@ class Parameters(CommonParameters):
 
 def describe(spec: ModelSpec) -> ModelCard:
     """The card of a GrabCut model."""
-    return ModelCard(
-        id=spec.id,
-        family=spec.family,
-        display_name=spec.display_name,
-        description=spec.description,
-        license=spec.license,
-        subtasks=(Subtask.INSTANCE, Subtask.SEMANTIC),
-        prompt_kinds=(PromptKind.BOX, PromptKind.POINTS),
-        parameters_schema=Parameters.model_json_schema(by_alias=True),
-    )
+    return promptable_card(spec, Parameters)
 
 
 def load(spec: ModelSpec, resources: Resources) -> Segmenter:
@@ -128,62 +117,36 @@ def _segment(one: SegmentationInput) -> Segmentation:
 
 
 def _segment_prompts(image: Image, prompts: Sequence[Prompt], parameters: Parameters) -> Segmentation:
-    labels = list(dict.fromkeys(prompt.label for prompt in prompts))
-    ids = {label: i for i, label in enumerate(labels, 1)}
+    labels = [prompt.label for prompt in prompts]
     height, width = image.shape[:2]
-    composer = Composer(height, width, len(labels))
-    segments = []
+    builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
     for prompt in prompts:
         others = [other for other in prompts if other.label != prompt.label]
         window, probabilities = _cut_out(image, prompt, others, parameters)
-        composer.add(ids[prompt.label], probabilities, window.left, window.top)
-        found = probabilities >= max(parameters.confidence_threshold, _POSSIBLE)
-        if found.any():
-            mask = np.zeros((height, width), np.bool_)
-            mask[window.pixels] = found
-            score = float(probabilities[found].mean())
-            segments.append(
-                SegmentMask(label=prompt.label, category_id=ids[prompt.label], score=score, mask=mask)
-            )
-    category_map, confidence_map = composer.maps(parameters.confidence_threshold)
-    return Segmentation(
-        category_map=category_map,
-        confidence_map=confidence_map,
-        segments=tuple(segments),
-        annotation_specs=annotation_specs(labels),
-    )
+        builder.add(prompt.label, probabilities, x=window.left, y=window.top)
+    return builder.build()
 
 
 def _segment_everything(image: Image, parameters: Parameters) -> Segmentation:
     height, width = image.shape[:2]
     small = _shrunk(image, parameters.max_side)
     probabilities = enlarge(_cut(small, _salient(small), parameters.iterations), small, image)
-    found = probabilities >= max(parameters.confidence_threshold, _POSSIBLE)
+    found = probabilities >= max(parameters.confidence_threshold, POSSIBLE)
     _, parts, stats, _ = cv2.connectedComponentsWithStats(found.view(np.uint8), connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     large = np.flatnonzero(areas >= parameters.min_area * height * width)
     chosen = large[np.argsort(-areas[large], kind="stable")][: parameters.max_segments] + 1
-    labels = [f"segment-{i}" for i in range(1, len(chosen) + 1)]
-    composer = Composer(height, width, len(labels))
-    # Below the threshold the category does not matter: it only tells how sure the background is.
-    composer.add(1, np.where(found, np.float32(0), probabilities))
-    segments = []
-    for category_id, (label, part) in enumerate(zip(labels, chosen, strict=True), 1):
+    labels = segment_labels(len(chosen))
+    builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
+    builder.doubt(np.where(found, np.float32(0), probabilities))
+    for label, part in zip(labels, chosen, strict=True):
         left, top, part_width, part_height = (int(value) for value in stats[part, :4])
         pixels = np.s_[top : top + part_height, left : left + part_width]
         inside = parts[pixels] == part
-        composer.add(category_id, np.where(inside, probabilities[pixels], np.float32(0)), left, top)
-        mask = np.zeros((height, width), np.bool_)
-        mask[pixels] = inside
-        score = float(probabilities[pixels][inside].mean())
-        segments.append(SegmentMask(label=label, category_id=category_id, score=score, mask=mask))
-    category_map, confidence_map = composer.maps(parameters.confidence_threshold)
-    return Segmentation(
-        category_map=category_map,
-        confidence_map=confidence_map,
-        segments=tuple(segments),
-        annotation_specs=annotation_specs(labels),
-    )
+        builder.add(
+            label, np.where(inside, probabilities[pixels], np.float32(0)), x=left, y=top, inside=inside
+        )
+    return builder.build()
 
 
 def _cut_out(

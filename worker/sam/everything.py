@@ -26,6 +26,7 @@ from torchvision.ops.boxes import batched_nms
 
 from worker.family import Image, Mask
 from worker.masks import Probabilities
+from worker.sam.decoder import decode
 from worker.sam.parameters import Everything
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
@@ -166,18 +167,8 @@ def _in_batch(
     left, top, right, bottom = crop
     size = (bottom - top, right - left)
     coordinates = torch.as_tensor(predictor.transform.apply_coords(points, size), device=predictor.device)
-    sparse, dense = model.prompt_encoder(
-        points=(coordinates[:, None], torch.ones(len(points), 1, dtype=torch.int, device=predictor.device)),
-        boxes=None,
-        masks=None,
-    )
-    logits, scores = model.mask_decoder(
-        image_embeddings=predictor.features,
-        image_pe=model.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=True,
-    )
+    labels = torch.ones(len(points), 1, dtype=torch.int, device=predictor.device)
+    logits, scores = decode(predictor, points=(coordinates[:, None], labels), boxes=None, multimask=True)
     logits, scores = logits.flatten(0, 1), scores.flatten(0, 1)
     if parameters.pred_iou_threshold > 0:
         keep = scores > parameters.pred_iou_threshold

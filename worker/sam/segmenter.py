@@ -18,7 +18,6 @@ from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
 from maskline.requests import Prompt
 from worker.checkpoint import load_state
-from worker.colors import annotation_specs
 from worker.embeddings import EmbeddingCache
 from worker.family import (
     Image,
@@ -26,14 +25,13 @@ from worker.family import (
     Segmentation,
     SegmentationInput,
     Segmenter,
-    SegmentMask,
 )
-from worker.masks import Composer, Probabilities
+from worker.masks import Probabilities
+from worker.sam.decoder import decode
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Options, Parameters
+from worker.segmentation_builder import SegmentationBuilder, segment_labels
 from worker.torch_device import choose_device
-
-_POSSIBLE = float(np.finfo(np.float32).tiny)  # a segment never holds what is impossible
 
 
 def load(spec: ModelSpec, options: Options, resources: Resources) -> Segmenter:
@@ -113,49 +111,22 @@ class SegmentAnything:
     def _segment_prompts(
         self, image: Image, prompts: Sequence[Prompt], parameters: Parameters
     ) -> Segmentation:
-        labels = list(dict.fromkeys(prompt.label for prompt in prompts))
-        ids = {label: i for i, label in enumerate(labels, 1)}
+        labels = [prompt.label for prompt in prompts]
         height, width = image.shape[:2]
-        composer = Composer(height, width, len(labels))
-        segments = []
+        builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
         for prompt, decoded in zip(prompts, self._decode(prompts, parameters), strict=True):
-            probabilities = self._probabilities(decoded.logits)
-            composer.add(ids[prompt.label], probabilities)
-            mask = probabilities >= max(parameters.confidence_threshold, _POSSIBLE)
-            if mask.any():
-                segments.append(
-                    SegmentMask(
-                        label=prompt.label, category_id=ids[prompt.label], score=decoded.score, mask=mask
-                    )
-                )
-        category_map, confidence_map = composer.maps(parameters.confidence_threshold)
-        return Segmentation(
-            category_map=category_map,
-            confidence_map=confidence_map,
-            segments=tuple(segments),
-            annotation_specs=annotation_specs(labels),
-        )
+            builder.add(prompt.label, self._probabilities(decoded.logits), score=decoded.score)
+        return builder.build()
 
     def _segment_everything(self, image: Image, parameters: Parameters) -> Segmentation:
-        height, width = image.shape[:2]
         found = find_everything(self._predictor, image, parameters)
-        labels = [f"segment-{i}" for i in range(1, len(found) + 1)]
-        composer = Composer(height, width, len(labels))
-        segments = []
-        for category_id, (label, one) in enumerate(zip(labels, found, strict=True), 1):
-            composer.add(category_id, one.probabilities(self._predictor.model), one.left, one.top)
-            segments.append(
-                SegmentMask(
-                    label=label, category_id=category_id, score=one.score, mask=one.mask(height, width)
-                )
-            )
-        category_map, confidence_map = composer.maps(parameters.confidence_threshold)
-        return Segmentation(
-            category_map=category_map,
-            confidence_map=confidence_map,
-            segments=tuple(segments),
-            annotation_specs=annotation_specs(labels),
-        )
+        labels = segment_labels(len(found))
+        height, width = image.shape[:2]
+        builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
+        for label, one in zip(labels, found, strict=True):
+            probabilities = one.probabilities(self._predictor.model)
+            builder.add(label, probabilities, x=one.left, y=one.top, inside=one.inside, score=one.score)
+        return builder.build()
 
     def _decode(self, prompts: Sequence[Prompt], parameters: Parameters) -> list[_Decoded]:
         """A mask for each prompt.
@@ -182,7 +153,7 @@ class SegmentAnything:
     def _run_decoder(self, prompts: Sequence[Prompt], multimask: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, C, 256, 256) and scores (B, C) of prompts of one form."""
         predictor = self._predictor
-        model, device = predictor.model, predictor.device
+        device = predictor.device
         points = boxes = None
         if prompts[0].points:
             coordinates = np.array([prompt.points for prompt in prompts], np.float64)
@@ -202,15 +173,7 @@ class SegmentAnything:
                 dtype=torch.float,
                 device=device,
             )
-        sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=None)
-        logits, scores = model.mask_decoder(
-            image_embeddings=predictor.features,
-            image_pe=model.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
-        )
-        return logits, scores
+        return decode(predictor, points=points, boxes=boxes, multimask=multimask)
 
     def _probabilities(self, logits: torch.Tensor) -> Probabilities:
         predictor = self._predictor

@@ -1,0 +1,28 @@
+"""What both sides do with artifacts beyond a single call to their store."""
+
+from maskline.artifacts import job_prefixes
+from maskline.errors import ArtifactNotFound
+from maskline.ports import ArtifactStore
+
+
+def exists(store: ArtifactStore, key: str) -> bool:
+    """Whether there is an object of this key.
+
+    Raises:
+        ArtifactStoreUnavailable: the store does not answer.
+    """
+    try:
+        store.size(key)
+    except ArtifactNotFound:
+        return False
+    return True
+
+
+def remove_artifacts(store: ArtifactStore, job_id: str) -> None:
+    """Delete everything that belongs to a job alone.
+
+    Raises:
+        ArtifactStoreUnavailable: the store does not answer; calling again finishes it.
+    """
+    for prefix in job_prefixes(job_id):
+        store.delete(store.keys(prefix))
