@@ -1,7 +1,6 @@
 """What a request must be for the model that it names; every fault is told at once."""
 
 import json
-from functools import lru_cache
 
 from jsonschema import Draft202012Validator
 
@@ -9,8 +8,6 @@ from api.errors import pointer
 from maskline.errors import Fault
 from maskline.requests import MAX_METADATA_BYTES, SegmentationRequest, outside
 from maskline.results import ModelCard
-
-_SCHEMAS_KEPT = 256
 
 
 def faults_of_request(
@@ -54,21 +51,26 @@ def _prompt_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]
 
 
 def _parameter_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
-    validator = _validator(json.dumps(card.parameters_schema, sort_keys=True))
     return [
         Fault(pointer("parameters", *error.absolute_path), error.message)
-        for error in sorted(validator.iter_errors(request.parameters), key=str)
+        for error in sorted(_validator(card).iter_errors(request.parameters), key=str)
     ]
 
 
-@lru_cache(maxsize=_SCHEMAS_KEPT)
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema))
+def _validator(card: ModelCard) -> Draft202012Validator:
+    """Of the model's parameters, made again when a worker offers the model with others."""
+    known = _validators.get(card.id)
+    if known is None or known.schema != card.parameters_schema:
+        known = _validators[card.id] = Draft202012Validator(card.parameters_schema)
+    return known
+
+
+_validators: dict[str, Draft202012Validator] = {}
 
 
 def _other_faults(request: SegmentationRequest, *, has_webhook_secret: bool) -> list[Fault]:
     faults = []
-    if len(json.dumps(request.metadata)) > MAX_METADATA_BYTES:
+    if request.metadata and len(json.dumps(request.metadata)) > MAX_METADATA_BYTES:
         faults.append(Fault("/metadata", f"more than {MAX_METADATA_BYTES} bytes of JSON"))
     if request.webhook is not None and request.webhook.secret is None and not has_webhook_secret:
         faults.append(Fault("/webhook/secret", "this service has no secret of its own; give one (whsec_…)"))

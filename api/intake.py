@@ -98,14 +98,15 @@ def read_submission(request: Request, max_image_bytes: int) -> Submission:
         RequestEntityTooLarge: (Werkzeug's) the body is larger than an image may be.
     """
     try:
-        submission = _reader(request.mimetype)(request, max_image_bytes)
+        return _reader(request.mimetype)(request, max_image_bytes)
     except BROKEN_OFF as error:
         raise MalformedRequest("the body is cut off, or its chunks are damaged") from error
-    size = len(submission.request.to_json())
+
+
+def _require_short(size: int) -> None:
     if size > _MAX_REQUEST_BYTES:
         detail = f"without its image it is {size} bytes of JSON; at most {_MAX_REQUEST_BYTES} are taken"
         raise InvalidRequest([Fault("", detail)])
-    return submission
 
 
 def _reader(media_type: str) -> Callable[[Request, int], Submission]:
@@ -149,6 +150,7 @@ def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
         )
     part = request.files.get(REQUEST_PART)
     text: str | bytes = part.read() if part is not None else request.form.get(REQUEST_PART, "{}")
+    _require_short(len(text))
     parsed, faults = salvage(parse_body(text), SegmentationRequest)
     return Submission(request=parsed, faults=tuple(faults), upload=_measure(cast(BinaryIO, image.stream)))
 
@@ -156,7 +158,9 @@ def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
 def _from_json(request: Request, max_image_bytes: int) -> Submission:
     request.max_content_length = max_image_bytes * 4 // 3 + _MAX_REQUEST_BYTES
     parse_query(WireModel)
-    body, faults = salvage(parse_body(request.get_data(cache=False)), JobRequest)
+    text = request.get_data(cache=False)
+    body, faults = salvage(parse_body(text), JobRequest)
+    _require_short(len(text) - len(body.image.content or ""))
     fields = {name: getattr(body, name) for name in SegmentationRequest.model_fields}
     parsed = SegmentationRequest.model_construct(body.model_fields_set - {"image"}, **fields)
     if body.image.content is None:

@@ -1,13 +1,15 @@
 """The connection to Redis that the Redis adapters share."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
+import hiredis
 import redis
 
+from maskline.adapters.redis_links import RedisLinks, Word
 from maskline.errors import JobStoreUnavailable
 
 _UNAVAILABLE = "the job store does not answer; try again in a moment"
@@ -19,7 +21,7 @@ def translated() -> Iterator[None]:
     """Turn Redis' errors into ``JobStoreUnavailable``."""
     try:
         yield
-    except redis.RedisError as error:
+    except (redis.RedisError, hiredis.ReplyError) as error:
         raise JobStoreUnavailable(_UNAVAILABLE) from error
 
 
@@ -43,7 +45,9 @@ class RedisConnection:
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=SOCKET_TIMEOUT_S,
             health_check_interval=30,
+            protocol=2,
         )
+        self._links = RedisLinks(self.redis.connection_pool, SOCKET_TIMEOUT_S)
         self.prefix = prefix
         self._scripts = {
             path.name.removesuffix(".lua"): _Script(_PRELUDE + path.read_text("utf-8"))
@@ -51,45 +55,34 @@ class RedisConnection:
             if path.name.endswith(".lua") and path.name != "prelude.lua"
         }
 
-    def run(self, script: str, *arguments: str | int | float) -> Any:  # noqa: ANN401 (as the script says)
+    def run(self, script: str, *arguments: Word) -> Any:  # noqa: ANN401 (as the script says)
         """The reply of ``lua/{script}.lua``.
 
         Raises:
             JobStoreUnavailable: Redis does not answer.
         """
         known = self._scripts[script]
-        try:
-            return self.command("EVALSHA", known.sha1, 0, self.prefix, *arguments)
-        except redis.exceptions.NoScriptError:
-            return self.command("EVAL", known.text, 0, self.prefix, *arguments)
+        with translated():
+            try:
+                return self._links.command("EVALSHA", known.sha1, 0, self.prefix, *arguments)
+            except hiredis.ReplyError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                return self._links.command("EVAL", known.text, 0, self.prefix, *arguments)
 
-    def command(self, *parts: str | int | float) -> Any:  # noqa: ANN401 (as the command says)
-        """The reply of Redis to one command, as it came (a hash is for ``as_mapping``).
-
-        The library's own methods take twice as long, mostly for features that a single command does not
-        use; the API and the worker send all their frequent commands this way.
+    def command(self, *words: Word) -> Any:  # noqa: ANN401 (as the command says)
+        """The reply of Redis to one command, as it came: a hash as its names and values in turn.
 
         Raises:
             JobStoreUnavailable: Redis does not answer.
-            redis.exceptions.NoScriptError: the command names a script that Redis does not have.
         """
-        pool = self.redis.connection_pool
-        try:
-            connection = pool.get_connection()
-            try:
-                connection.send_packed_command(connection.pack_command(*parts))
-                return connection.read_response()
-            except redis.ResponseError:
-                raise
-            except BaseException:
-                connection.disconnect()  # a reply may still come, and must not be another's
-                raise
-            finally:
-                pool.release(connection)
-        except redis.exceptions.NoScriptError:
-            raise
-        except redis.RedisError as error:
-            raise JobStoreUnavailable(_UNAVAILABLE) from error
+        with translated():
+            return self._links.command(*words)
+
+    def close(self) -> None:
+        """Close what nothing uses now."""
+        self._links.close()
+        self.redis.close()
 
     def ping(self) -> None:
         """Return if Redis answers.
@@ -105,8 +98,6 @@ _LUA = files("maskline.adapters").joinpath("lua")
 _PRELUDE = _LUA.joinpath("prelude.lua").read_text("utf-8")
 
 
-def as_mapping(reply: list[str] | dict[str, str]) -> dict[str, str]:
-    """A hash as Redis returns it: a flat list of names and values, unless RESP3 knows it for a mapping."""
-    if isinstance(reply, dict):
-        return reply
+def as_mapping(reply: Sequence[str]) -> dict[str, str]:
+    """A hash, from its names and values in turn."""
     return dict(zip(reply[::2], reply[1::2], strict=True))

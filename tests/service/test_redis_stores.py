@@ -22,7 +22,7 @@ def connection(stack: Stack) -> Iterator[RedisConnection]:
     yield connected
     for key in connected.redis.scan_iter(f"{PREFIX}*"):
         connected.redis.delete(key)
-    connected.redis.close()
+    connected.close()
 
 
 class TestRedisJobStore(JobStoreContract):
