@@ -1,5 +1,6 @@
 """The Flask application: every protocol of the folder, behind one door."""
 
+import logging
 import pkgutil
 import time
 from contextlib import suppress
@@ -50,12 +51,13 @@ def _install_door(app: Flask, services: Services) -> None:
     @app.before_request
     def enter() -> None:
         g.began = time.perf_counter()
-        g.request_id = request.headers.get("X-Request-Id", "")[:128] or new_job_id()
+        g.request_id = request_id = request.headers.get("X-Request-Id", "")[:128] or new_job_id()
         structlog.contextvars.clear_contextvars()
         job_id = (request.view_args or {}).get("job_id")
         known = {"job": job_id} if job_id else {}
-        structlog.contextvars.bind_contextvars(request=g.request_id, **known)
-        if request.path != "/" and not request.path.startswith(_OPEN_PATHS):
+        structlog.contextvars.bind_contextvars(request=request_id, **known)
+        path = request.path
+        if path != "/" and not path.startswith(_OPEN_PATHS):
             g.caller = authenticate(key_of(request), admin_key_text, services.keys)
 
     @app.after_request
@@ -65,13 +67,14 @@ def _install_door(app: Flask, services: Services) -> None:
         response.headers["X-Request-Id"] = g.request_id
         response.headers["X-Content-Type-Options"] = "nosniff"
         is_look = request.method == "GET" and response.status_code < HTTPStatus.BAD_REQUEST
-        (logger.debug if is_look else logger.info)(
-            "request",
-            method=request.method,
-            route=request.url_rule.rule if request.url_rule else None,
-            status=response.status_code,
-            ms=round((time.perf_counter() - g.began) * 1000, 1),
-        )
+        if not is_look or logger.is_enabled_for(logging.DEBUG):
+            (logger.debug if is_look else logger.info)(
+                "request",
+                method=request.method,
+                route=request.url_rule.rule if request.url_rule else None,
+                status=response.status_code,
+                ms=round((time.perf_counter() - g.began) * 1000, 1),
+            )
         return response
 
 

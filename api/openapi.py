@@ -8,7 +8,7 @@ because it makes each model's schema anew for every request.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 from flask import Flask, request
@@ -93,10 +93,17 @@ def parse_query(model: type[Query]) -> Query:
     Raises:
         InvalidRequest: with a fault for each wrong or unknown parameter.
     """
+    if not request.query_string:
+        return _defaults(model)
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
         raise InvalidRequest(faults_of(error, in_query=True)) from error
+
+
+@cache
+def _defaults(model: type[Query]) -> Query:
+    return model()
 
 
 def make_document(app: Flask, version: str) -> JsonSchema:

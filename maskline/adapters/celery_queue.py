@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from uuid import uuid4
 
 from celery import Celery
@@ -140,34 +141,44 @@ class CeleryHints:
 
     def __call__(self, hint: Hint) -> tuple[str, str]:
         """The list of the broker, and the message that tells the workers of the job."""
-        queue, task_id = queue_name(hint.model, hint.priority), str(uuid4())
-        canvas = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-        body = json.dumps([[hint.job_id], {}, canvas]).encode()
-        message = {
-            "body": base64.b64encode(body).decode(),
-            "content-encoding": "utf-8",
-            "content-type": "application/json",
-            "headers": {
-                "lang": "py",
-                "task": SEGMENT_TASK,
-                "id": task_id,
-                "root_id": task_id,
-                "parent_id": None,
-                "group": None,
-                "retries": 0,
-                "eta": None,
-                "expires": None,
-                "timelimit": [None, None],
-                "ignore_result": True,
-            },
-            "properties": {
-                "correlation_id": task_id,
-                "reply_to": "",
-                "delivery_mode": 2,
-                "delivery_info": {"exchange": "", "routing_key": queue},
-                "priority": 0,
-                "body_encoding": "base64",
-                "delivery_tag": task_id,
-            },
-        }
-        return f"{self._prefix}{queue}", json.dumps(message)
+        queue = queue_name(hint.model, hint.priority)
+        body = base64.b64encode(json.dumps([[hint.job_id], {}, _CANVAS]).encode()).decode()
+        message = _message(queue).replace(_BODY, body).replace(_TASK_ID, str(uuid4()))
+        return f"{self._prefix}{queue}", message
+
+
+_BODY, _TASK_ID = "<body>", "<id>"  # no model is named like that
+_CANVAS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+@lru_cache(maxsize=64)
+def _message(queue: str) -> str:
+    """A message for this queue, with ``_BODY`` and ``_TASK_ID`` where these go."""
+    message = {
+        "body": _BODY,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {
+            "lang": "py",
+            "task": SEGMENT_TASK,
+            "id": _TASK_ID,
+            "root_id": _TASK_ID,
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "eta": None,
+            "expires": None,
+            "timelimit": [None, None],
+            "ignore_result": True,
+        },
+        "properties": {
+            "correlation_id": _TASK_ID,
+            "reply_to": "",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": _TASK_ID,
+        },
+    }
+    return json.dumps(message)
