@@ -89,7 +89,7 @@ class Services:
             SettingsError: the settings lack what artifact URLs are signed with.
         """
         connection = RedisConnection(settings.redis_url, settings.redis_prefix)
-        celery = make_celery(settings.redis_url, settings.redis_prefix, settings.job_deadline)
+        celery = make_celery(settings.redis_url, settings.redis_prefix)
         return cls(
             settings=settings,
             jobs=RedisJobStore(

@@ -5,12 +5,10 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from maskline.requests import Output, PromptKind, Subtask
-from maskline.wire import WireModel
+from maskline.wire import Color, WireModel
 
 BACKGROUND_ID = 0
 MAX_PALETTE_ID = 255  #: a category mask with a larger id is 16-bit grayscale
-
-Color = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
 
 
 class AnnotationSpec(WireModel):

@@ -1,7 +1,12 @@
 """The base of every Pydantic model that crosses a process: camelCase outside, snake_case inside."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+Color = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+"""``#rrggbb``, as in annotation specs."""
 
 
 class WireModel(BaseModel):

@@ -56,9 +56,7 @@ class Runtime:
         self._artifacts = S3ArtifactStore.from_settings(settings)
         self._directory = RedisModelDirectory(connection)
         self._registry = Registry(load_catalog(settings.catalog_file), settings.worker_models)
-        self.celery: Celery = make_celery(
-            settings.redis_url, settings.redis_prefix, settings.job_deadline, self._registry.specs
-        )
+        self.celery: Celery = make_celery(settings.redis_url, settings.redis_prefix, self._registry.specs)
         self._models = Residency(
             self._registry,
             Resources(

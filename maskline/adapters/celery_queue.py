@@ -1,8 +1,9 @@
 """The task queue: Celery over Redis.
 
-The settings follow from how the Redis transport behaves: a message can be lost between two of its steps,
-is delivered again when it stays unacknowledged for longer than the visibility timeout, and may come twice.
-The job record makes all of this harmless; ``docs/architecture.md`` says how.
+A message is taken out of Redis for good when a worker receives it, and is gone if that worker dies before it
+claims the job. Kombu's emulation of acknowledgements would bring it back after hours, doubles what Redis and
+the worker do for a message, and is not safe either. The job record makes all of this harmless;
+``docs/architecture.md`` says how.
 """
 
 import base64
@@ -23,12 +24,11 @@ from maskline.ports import Hint
 from maskline.requests import Priority
 
 _SOCKET_TIMEOUT_S = 5
-_VISIBILITY_PER_DEADLINE = 4  # a job within its deadline must never be delivered a second time
 _OVERLAYS = "overlays"
 _JOBS = "jobs"
 
 
-def make_celery(redis_url: str, prefix: str, job_deadline_s: float, models: Iterable[str] = ()) -> Celery:
+def make_celery(redis_url: str, prefix: str, models: Iterable[str] = ()) -> Celery:
     """The Celery application; it connects on first use.
 
     ``models``: those of a worker, which takes messages about their jobs and no others.
@@ -38,8 +38,7 @@ def make_celery(redis_url: str, prefix: str, job_deadline_s: float, models: Iter
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,
-        task_acks_late=True,
-        task_reject_on_worker_lost=True,
+        task_acks_late=True,  # else a worker would take messages for which it has no thread
         task_publish_retry=False,
         task_queues=[Queue(name, Exchange(name), routing_key=name) for name in queue_names(models)],
         task_default_queue=_OVERLAYS,
@@ -49,7 +48,7 @@ def make_celery(redis_url: str, prefix: str, job_deadline_s: float, models: Iter
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             "global_keyprefix": prefix,
-            "visibility_timeout": int(job_deadline_s * _VISIBILITY_PER_DEADLINE),
+            "ack_emulation": False,
             "priority_steps": [0],  # the queues themselves say what comes first
             "queue_order_strategy": f"{__name__}:QueueOrder",
             "socket_timeout": _SOCKET_TIMEOUT_S,

@@ -2,12 +2,12 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import Field, JsonValue, TypeAdapter, model_validator
 
-from maskline.wire import WireModel
+from maskline.wire import Color, WireModel
 
 
 class Weights(WireModel):
@@ -35,6 +35,17 @@ class Weights(WireModel):
         return self
 
 
+class ClassLabel(WireModel):
+    """One class of a model."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """For people."""
+    color: Color | None = None
+    """Left out: one that is told apart well from those of its neighbours."""
+    stuff: bool = False
+    """Whether it has no instances, as sky or grass."""
+
+
 class ModelSpec(WireModel):
     """One entry of a catalog file: a family, and what it needs to become a model."""
 
@@ -50,12 +61,25 @@ class ModelSpec(WireModel):
     """SPDX id of the weights, or of the algorithm where there are none."""
     weights: Weights | None = None
     """None: the family needs none."""
+    labels: Literal["ade20k", "coco_panoptic"] | tuple[str | ClassLabel, ...] | None = None
+    """The model's classes in the order of its head: a shipped list by its name, or a list of your own. None:
+    the weights tell, or the requests do."""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     """The family's own settings for this model."""
     max_batch_size: Annotated[int, Field(ge=1)] = 1
     """How many waiting images the model runs together."""
 
+    def classes(self) -> tuple[ClassLabel, ...]:
+        """The labels, read from their list; none where the entry names none."""
+        if isinstance(self.labels, str):
+            text = files(__name__).joinpath("labels", f"{self.labels}.yaml").read_text("utf-8")
+            return _CLASSES.validate_python(yaml.safe_load(text))
+        return tuple(
+            ClassLabel(name=label) if isinstance(label, str) else label for label in self.labels or ()
+        )
 
+
+_CLASSES = TypeAdapter(tuple[ClassLabel, ...])
 _SPECS = TypeAdapter(tuple[ModelSpec, ...])
 
 

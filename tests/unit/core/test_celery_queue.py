@@ -18,7 +18,7 @@ FRESH = {"id", "root_id", "correlation_id", "delivery_tag", "origin", "reply_to"
 
 def sent_by_celery() -> tuple[str, dict[str, Any]]:
     """The queue and the message of ``CeleryTaskQueue``, by way of kombu's in-memory transport."""
-    app = make_celery("memory://", "", 60)
+    app = make_celery("memory://", "")
     app.conf.broker_transport_options = {}
     CeleryTaskQueue(app).publish_job(HINT)
     return taken_from(app)

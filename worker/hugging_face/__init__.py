@@ -1,0 +1,1 @@
+"""The models of the ``transformers`` library: their loading, and what their outputs mean."""

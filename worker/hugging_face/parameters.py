@@ -1,0 +1,35 @@
+"""What can be asked of a ``transformers`` model, and what its catalog entries say."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from maskline.requests import Subtask
+from maskline.wire import WireModel
+from worker.family import CommonParameters
+
+
+class Options(WireModel):
+    """What a catalog entry of this family says."""
+
+    subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1)] = (Subtask.SEMANTIC,)
+    """What the model was trained for; the first is the default."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights and the computation; what comes out is always computed with in float32."""
+    compile: bool = False
+    """Whether the model goes through ``torch.compile``."""
+
+
+class Parameters(CommonParameters):
+    """Parameters of the ``transformers`` family; the last three mean what the library's do."""
+
+    confidence_threshold: float = Field(default=0.0, ge=0, le=1)
+    """A pixel whose best category is less probable than this is background. At 0 every pixel keeps what the
+    library gives it."""
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """Instance and panoptic: segments of which the model is less sure than this are left out."""
+    mask_threshold: float = Field(default=0.5, ge=0, le=1)
+    """Instance and panoptic: from which probability on a pixel counts for the area that a segment claims."""
+    overlap_mask_area_threshold: float = Field(default=0.8, ge=0, le=1)
+    """Instance and panoptic: a segment that keeps no more than this part of the area that it claims, because
+    others cover it, is left out."""

@@ -1,0 +1,172 @@
+"""The most likely class of each pixel of a large image, from a small plane of scores for each class.
+
+The usual way brings every plane to the image's size and then looks for the largest: 150 classes of a picture
+of 12 megapixels take 7 GB. Here a few rows are brought to size at a time, and of these only the classes that
+can matter there. The classes are those of the usual way to the last pixel, for the arithmetic is the same.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from worker.masks import Probabilities
+
+ClassMap = NDArray[np.uint16]  #: (H, W), indices of classes
+
+_NEGLIGIBLE = 20.0  # a class by so much less likely than another, in logits, changes nothing that 8 bits show
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Rows of the large image that lie between the same two rows of the small planes."""
+
+    first: int
+    """Of the large image's rows."""
+    row: int
+    """Of the small planes: the upper of the two; the other is the next, if there is one."""
+    upper: torch.Tensor
+    """float32 (rows, 1): weight of the upper row, for each of the large image's rows."""
+    lower: torch.Tensor
+    """float32 (rows, 1): weight of the lower row."""
+
+
+def most_likely(
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool
+) -> tuple[ClassMap, Probabilities]:
+    """The class with the largest score at each pixel, and its probability.
+
+    Equal to ``interpolate(scores[None], size, mode="bilinear", align_corners=False)[0].argmax(0)``.
+
+    Args:
+        scores: float32 (C, h, w).
+        size: height and width of the image.
+        are_logits: a class's probability is its softmax among all; if not, its score, as far as 1.
+
+    Returns:
+        uint16 (H, W), 0..C-1, of equal scores any; and float32 (H, W), 0..1.
+    """
+    if scores.device.type == "cpu" and _rows_are_exact():
+        return _by_bands(scores.contiguous(), size, are_logits=are_logits)
+    return _by_planes(scores, size, are_logits=are_logits)
+
+
+class _Best:
+    """The best class so far, at some pixels."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device, highest: torch.Tensor | None) -> None:
+        """``highest``: no logit of these pixels is larger; None if the scores are no logits."""
+        self._score = torch.full(shape, -torch.inf, device=device)
+        self._index = torch.zeros(shape, dtype=torch.int16, device=device)
+        self._is_better = torch.empty(shape, dtype=torch.bool, device=device)
+        self._highest = highest
+        self._sum = torch.zeros(shape, device=device)
+
+    def add(self, index: int, scores: torch.Tensor) -> None:
+        """Count a class; ``scores`` is changed. Classes come in ascending order."""
+        torch.gt(scores, self._score, out=self._is_better)
+        self._index.masked_fill_(self._is_better, index)
+        torch.maximum(self._score, scores, out=self._score)
+        if self._highest is not None:
+            self._sum.add_(scores.sub_(self._highest).exp_())
+
+    def probability(self) -> torch.Tensor:
+        if self._highest is None:
+            return self._score.clamp_(0, 1)
+        return self._score.sub_(self._highest).exp_().div_(self._sum)
+
+    @property
+    def index(self) -> torch.Tensor:
+        return self._index
+
+
+def _by_planes(
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool
+) -> tuple[ClassMap, Probabilities]:
+    # Bringing the largest logit to size gives no less than the largest of those brought to size.
+    best = _Best(size, scores.device, _resize(scores.amax(0), size) if are_logits else None)
+    for index, plane in enumerate(scores):
+        best.add(index, _resize(plane, size))
+    return _to_numpy(best.index, best.probability())
+
+
+def _by_bands(
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool
+) -> tuple[ClassMap, Probabilities]:
+    height, width = size
+    classes = np.empty(size, np.uint16)
+    probabilities = np.empty(size, np.float32)
+    rows: dict[int, torch.Tensor] = {}
+    for band in bands(scores.shape[1], height):
+        wanted = band.row, min(band.row + 1, scores.shape[1] - 1)
+        rows = {row: rows[row] if row in rows else _widened(scores, row, width) for row in wanted}
+        upper, lower = rows[wanted[0]], rows[wanted[1]]
+        highest = torch.maximum(upper, lower)
+        # Between two rows a class stays between its two scores; who can't win and hardly counts is left out.
+        surely = torch.minimum(upper, lower).amax(0)
+        margin = _NEGLIGIBLE if are_logits else _ROUNDING
+        matters = (highest > surely - margin).any(1).nonzero().flatten().tolist()
+        shape = band.upper.shape[0], width
+        best = _Best(shape, scores.device, highest.amax(0) if are_logits else None)
+        blend = torch.empty(shape)
+        for index in matters:
+            torch.mul(lower[index], band.lower, out=blend)
+            best.add(index, blend.addcmul_(upper[index], band.upper))
+        window = np.s_[band.first : band.first + shape[0]]
+        classes[window], probabilities[window] = _to_numpy(best.index, best.probability())
+    return classes, probabilities
+
+
+def bands(small: int, large: int) -> Iterator[Band]:
+    """How ``interpolate`` makes ``large`` rows from ``small`` ones, top to bottom."""
+    # The weights as it computes them itself: what it makes of a row that is 1 among rows that are 0.
+    weights = functional.interpolate(
+        torch.eye(small)[None, None], size=(large, small), mode="bilinear", align_corners=False
+    )[0, 0]
+    source = ((torch.arange(large, dtype=torch.float64) + 0.5) * small / large - 0.5).clamp(min=0)
+    # Rounding may have put a row that lies on a boundary to either side of it.
+    row = (source + 1e-6).floor().long().clamp(max=small - 1)
+    row = torch.where((weights.gather(1, row[:, None])[:, 0] == 0) & (row > 0), row - 1, row)
+    upper = weights.gather(1, row[:, None])
+    below = (row + 1).clamp(max=small - 1)[:, None]
+    lower = torch.where(below == row[:, None], 0.0, weights.gather(1, below))
+    starts = [0, *(torch.nonzero(row.diff()).flatten() + 1).tolist(), large]
+    for first, end in pairwise(starts):
+        yield Band(first, int(row[first]), upper[first:end], lower[first:end])
+
+
+@cache
+def _rows_are_exact() -> bool:
+    """Whether ``_by_bands`` has this build's ``interpolate``'s arithmetic, to the last bit."""
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(24, 17, generator=generator)
+    size = 211, 97
+    whole = _resize(plane, size)
+    for band in bands(plane.shape[0], size[0]):
+        below = min(band.row + 1, plane.shape[0] - 1)
+        upper, lower = (_widened(plane[None], row, size[1])[0] for row in (band.row, below))
+        blend = torch.mul(lower, band.lower).addcmul_(upper, band.upper)
+        if not torch.equal(blend, whole[band.first : band.first + blend.shape[0]]):
+            return False
+    return True
+
+
+def _widened(scores: torch.Tensor, row: int, width: int) -> torch.Tensor:
+    """One row of each class, (C, width)."""
+    return functional.interpolate(
+        scores[None, :, row : row + 1], size=(1, width), mode="bilinear", align_corners=False
+    )[0, :, 0]
+
+
+def _resize(plane: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return functional.interpolate(plane[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def _to_numpy(index: torch.Tensor, probability: torch.Tensor) -> tuple[ClassMap, Probabilities]:
+    return index.cpu().numpy().view(np.uint16), probability.cpu().numpy()
