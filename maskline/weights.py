@@ -1,13 +1,12 @@
 """Weights on this machine: found, downloaded, and checked against their hash.
 
     {folder}/{model id, / as --}/{name of the file in its URL}
+    {folder}/{model id, / as --}/{the files of a model on a hub}
 
 A file gets its name only when it is whole and its SHA-256 is right; until then it is ``*.partial``, which the
-next download goes on with.
+next download goes on with. The folder of a model on a hub gets its name in the same way.
 """
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,12 +14,10 @@ import httpx
 
 from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
+from maskline.hub import Progress, pull_from_hub, sha256_of, verify_sums
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT = httpx.Timeout(30.0)
-
-Progress = Callable[[int, int | None], None]
-"""Told of the bytes that are there, and of how many there will be, if that is known."""
 
 
 class WeightStore:
@@ -40,7 +37,7 @@ class WeightStore:
         if not path.exists():
             remedy = (
                 f"on the worker's machine run: maskline models pull {spec.id}"
-                if spec.weights is not None and spec.weights.url is not None
+                if spec.weights is not None and spec.weights.path is None
                 else "put them there, or change the catalog"
             )
             raise WeightsUnusable(f"the weights of {spec.id} are not at {path}; {remedy}")
@@ -50,26 +47,27 @@ class WeightStore:
         """Where the model's weights are, or would be.
 
         Raises:
-            WeightsUnusable: the catalog names none, or in a way that this version can't fetch.
+            WeightsUnusable: the catalog names none.
         """
         weights = spec.weights
         if weights is None:
             raise WeightsUnusable(f"the catalog names no weights for {spec.id}")
         if weights.path is not None:
             return weights.path.expanduser()
-        if weights.url is None:
-            raise WeightsUnusable(f"the weights of {spec.id} are on a hub; give a path or a URL")
-        return self._folder / spec.id.replace("/", "--") / Path(urlsplit(weights.url).path).name
+        folder = self._folder / spec.id.replace("/", "--")
+        return folder if weights.url is None else folder / Path(urlsplit(weights.url).path).name
 
     def verify(self, spec: ModelSpec) -> Path:
-        """The model's file, whose SHA-256 is right where the catalog has one.
+        """The model's file or folder, whose SHA-256 are those of the catalog or of the download, where known.
 
         Raises:
             WeightsUnusable: it is not there, or altered.
         """
         path = self.find(spec)
         wanted = spec.weights.sha256 if spec.weights else None
-        if wanted is not None and (found := _sha256(path)) != wanted:
+        if path.is_dir():
+            verify_sums(path)
+        elif wanted is not None and (found := sha256_of(path)) != wanted:
             raise WeightsUnusable(
                 f"{path} is not the file that the catalog names: its SHA-256 is {found}, not {wanted}; "
                 "remove it and pull again"
@@ -77,23 +75,27 @@ class WeightStore:
         return path
 
     def pull(self, spec: ModelSpec, progress: Progress = lambda done, total: None) -> Path:
-        """The model's file, downloaded unless it is there already, and verified.
+        """The model's file or folder, downloaded unless it is there already, and verified.
 
         Raises:
             WeightsUnusable: there is nothing to download, it can't be reached, or it is not what the catalog
                 names.
         """
         path = self.place(spec)
-        if path.exists() or spec.weights is None or spec.weights.url is None:
+        if path.exists() or spec.weights is None or spec.weights.path is not None:
             return self.verify(spec)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if spec.weights.hub is not None:
+            pull_from_hub(spec.weights.hub, spec.weights.revision, path, progress)
+            return path
+        assert spec.weights.url is not None  # noqa: S101 (a catalog's entry has one of the three)
         partial = path.with_name(f"{path.name}.partial")
         try:
             _download(spec.weights.url, partial, progress)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = str(error) or type(error).__name__
             raise WeightsUnusable(f"{spec.weights.url} can't be fetched: {reason}") from error
-        found = _sha256(partial)
+        found = sha256_of(partial)
         if found != spec.weights.sha256:
             partial.unlink()
             raise WeightsUnusable(
@@ -121,8 +123,3 @@ def _download(url: str, partial: Path, progress: Progress) -> None:
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, total)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

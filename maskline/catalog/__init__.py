@@ -96,3 +96,26 @@ def load_catalog(own_file: Path | None = None) -> dict[str, ModelSpec]:
     return {
         spec.id: spec for text in texts for spec in _SPECS.validate_python(yaml.safe_load(text)["models"])
     }
+
+
+def add_to_catalog(own_file: Path, spec: ModelSpec) -> None:
+    """Write an entry at the end of a catalog file, made if there is none; the rest of it stays as it is.
+
+    Raises:
+        OSError: the file can't be read or written.
+        ValueError: it is not a catalog, has the model already, or something comes after its models.
+    """
+    text = own_file.read_text("utf-8") if own_file.exists() else "models:\n"
+    before = _SPECS.validate_python((yaml.safe_load(text) or {}).get("models") or ())
+    if spec.id in {one.id for one in before}:
+        raise ValueError(f"{own_file} has {spec.id!r} already; change it there")
+    entry = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    block = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
+    text = text.rstrip("\n") + "\n" + "".join(f"  {line}\n" for line in block.splitlines())
+    try:
+        after = _SPECS.validate_python(yaml.safe_load(text)["models"])
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"{own_file} can't be added to; put this under its models:\n{block}") from error
+    if after != (*before, spec):
+        raise ValueError(f"{own_file} can't be added to; put this under its models:\n{block}")
+    own_file.write_text(text, "utf-8")

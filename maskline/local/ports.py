@@ -1,15 +1,23 @@
 """Ports on the loopback interface."""
 
+import random
 import socket
 
 HOST = "127.0.0.1"
+# Below those that the kernel gives to outgoing connections, which could take one before a server starts.
+_PORTS = range(20_000, 32_000)
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on.
+
+    Raises:
+        OSError: there is none.
+    """
+    for port in random.sample(_PORTS, k=len(_PORTS)):
+        if is_free(port):
+            return port
+    raise OSError(f"none of the ports {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
 def is_free(port: int) -> bool:

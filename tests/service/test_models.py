@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from PIL import Image
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
 
-from maskline import Client, JobDidNotSucceed, Prompt
+from maskline import ApiError, Client, JobDidNotSucceed, Prompt
 from maskline.local import Stack
-from maskline.requests import Output
+from maskline.requests import Output, Subtask
+from tests import tiny_transformers as tiny
 from tests.factories import encoded, picture
 
 RGB = picture(96, 144)
@@ -30,17 +33,25 @@ def sam() -> Sam:
 def service(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("models")
     torch.save(sam.state_dict(), folder / "sam.pth")
+    for make in (tiny.segformer, tiny.mask2former):
+        tiny.save(make, folder / make.__name__)
     entry = (
         "  - {{id: {}, family: sam, displayName: {}, weights: {{path: {}}}, options: {{variant: vit_b}}}}\n"
+    )
+    learned = (
+        "  - {{id: {}, family: transformers, displayName: Mine, weights: {{path: {}}}, "
+        "options: {{subtasks: [{}]}}}}\n"
     )
     (folder / "catalog.yaml").write_text(
         "models:\n"
         + entry.format("mine/sam", "Mine", folder / "sam.pth")
         + entry.format("gone", "Gone", folder / "gone.pth")
+        + learned.format("mine/segformer", folder / "segformer", "semantic")
+        + learned.format("mine/mask2former", folder / "mask2former", "panoptic, instance, semantic")
     )
     settings = {
         "MASKLINE_CATALOG_FILE": str(folder / "catalog.yaml"),
-        "MASKLINE_WORKER_MODELS": "mine/sam,gone,grabcut",
+        "MASKLINE_WORKER_MODELS": "mine/sam,gone,grabcut,mine/segformer,mine/mask2former",
         "MASKLINE_DEVICE": "cpu",
     }
     with Stack(folder / "stack", environment=settings) as stack, Client(stack.url, stack.api_key) as client:
@@ -82,3 +93,52 @@ def test_the_card_tells_what_the_model_takes(service: Client) -> None:
     properties = card.parameters_schema["properties"]
     assert isinstance(properties, dict)
     assert {"multimaskOutput", "pointsPerSide", "confidenceThreshold"} <= properties.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "subtask"),
+    [
+        ("segformer", Subtask.SEMANTIC),
+        ("mask2former", Subtask.SEMANTIC),
+        ("mask2former", Subtask.PANOPTIC),
+        ("mask2former", Subtask.INSTANCE),
+    ],
+)
+def test_models_that_know_categories_through_the_service(
+    service: Client, tmp_path: Path, model: str, subtask: Subtask
+) -> None:
+    upstream, processor = tiny.save(getattr(tiny, model), tmp_path)
+    with torch.inference_mode():
+        outputs = upstream(**processor(images=[RGB], return_tensors="pt"))
+    threshold: dict[str, Any] = {} if subtask is Subtask.SEMANTIC else {"threshold": 0.1}
+    post_process = getattr(processor, f"post_process_{subtask}_segmentation")
+    [theirs] = post_process(outputs, target_sizes=[RGB.shape[:2]], **threshold)
+    expected = np.zeros(RGB.shape[:2], np.int64)
+    if subtask is Subtask.SEMANTIC:
+        expected = theirs.numpy() + 1
+    else:
+        for info in theirs["segments_info"]:
+            expected[theirs["segmentation"].numpy() == info["id"]] = info["label_id"] + 1
+    job = service.submit(
+        encoded(RGB, "PNG"),
+        model=f"mine/{model}",
+        subtask=subtask,
+        parameters=threshold,
+        outputs=list(Output),
+    )
+    done = service.wait(job.id, timeout=100)
+    assert np.array_equal(pixels(service.category_mask(done.id)), expected)
+    assert pixels(service.confidence_mask(done.id)).shape == expected.shape
+    assert {spec.display_name for spec in done.annotation_specs or ()} == {
+        "background",
+        *(f"class {i}" for i in range(tiny.CLASSES)),
+    }
+    assert {one.category_id for one in service.segments(done.id).segments} >= set(np.unique(expected)) - {0}
+    assert pixels(service.overlay(done.id)).shape == RGB.shape
+
+
+def test_what_a_model_does_not_do_is_refused_at_once(service: Client) -> None:
+    with pytest.raises(ApiError, match="/subtask: mine/segformer does not do panoptic; it does semantic"):
+        service.submit(encoded(RGB, "PNG"), model="mine/segformer", subtask=Subtask.PANOPTIC)
+    with pytest.raises(ApiError, match="/prompts: mine/segformer takes no prompts"):
+        service.submit(encoded(RGB, "PNG"), model="mine/segformer", prompts=[BOX])

@@ -417,6 +417,29 @@ def test_models_are_listed_to_the_letter(service: Service, maskline: Maskline) -
     assert [cell.strip() for cell in second.split("│")[1:-1]][3:5] == ["none", "no worker"]
 
 
+def test_a_model_of_ones_own_is_added_and_listed_with_its_weights(maskline: Maskline, tmp_path: Path) -> None:
+    catalog, weights = tmp_path / "own.yaml", tmp_path / "own.pth"
+    add = ("models", "add", "our/sam", "--family", "sam", "--catalog", str(catalog))
+    refused = maskline(*add)
+    assert refused.code == 2
+    assert "give exactly one of url, path and hub" in refused.told
+    assert not catalog.exists()
+    assert maskline(*add, "--path", str(weights), "--variant", "vit_b").code == 0
+    again = maskline(*add, "--path", str(weights))
+    assert again.code == 2
+    assert "already" in again.told
+    here = ("models", "list", "--here", "--json", "--catalog", str(catalog), "--folder", str(tmp_path))
+    states = {model["id"]: model["weightsState"] for model in json.loads(maskline(*here).out)}
+    assert states["grabcut"] == "none needed"
+    assert states["sam_vit_b"] == states["our/sam"] == "missing"
+    weights.write_bytes(b"x")
+    [ours] = [model for model in json.loads(maskline(*here).out) if model["id"] == "our/sam"]
+    assert (ours["weightsState"], ours["options"]) == ("here", {"variant": "vit_b"})
+    assert any(
+        "our/sam" in line and "here" in line for line in maskline(*here[:3], *here[4:]).out.splitlines()
+    )
+
+
 def test_keys_are_listed_to_the_letter(service: Service, maskline: Maskline) -> None:
     service.on("GET /v1/keys", {"keys": [KEY, KEY | {"expiresAt": "2027-01-02T03:04:05Z"}]})
     rows = maskline("keys", "list").out.splitlines()[3:5]

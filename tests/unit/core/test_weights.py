@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 from pydantic import ValidationError
 
-from maskline.catalog import ModelSpec, Weights, load_catalog
+from maskline.catalog import ModelSpec, Weights, add_to_catalog, load_catalog
 from maskline.errors import WeightsUnusable
 from maskline.weights import WeightStore
 
@@ -135,3 +135,38 @@ def test_the_shipped_catalog_is_whole() -> None:
         assert spec.license, spec.id
         assert spec.description, spec.id
         assert spec.weights is None or spec.weights.size is None or spec.weights.size > 1 << 20
+
+
+def test_a_model_is_added_to_a_catalog_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "catalog.yaml"
+    first, second = (
+        model("https://example.com/a.pth"),
+        ModelSpec(
+            id="two",
+            family="transformers",
+            display_name="Zwei: größer",
+            weights=Weights(path=tmp_path / "two"),
+            labels=("a", "b"),
+            options={"subtasks": ["panoptic", "semantic"]},
+        ),
+    )
+    add_to_catalog(file, first)
+    file.write_text("# ours\n" + file.read_text())
+    add_to_catalog(file, second)
+    assert file.read_text().startswith("# ours\n")
+    known = load_catalog(file)
+    assert (known["some/model"], known["two"]) == (first, second)
+    with pytest.raises(ValueError, match="has 'two' already"):
+        add_to_catalog(file, second)
+    assert load_catalog(file) == known
+
+
+@pytest.mark.parametrize(
+    "text", ["models: []\n", "models:\n- {id: a, family: sam, displayName: A}\nother: 1\n"]
+)
+def test_a_catalog_that_can_not_be_added_to_stays_as_it_is(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "catalog.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="put this under its models"):
+        add_to_catalog(file, model("https://example.com/a.pth"))
+    assert file.read_text() == text
