@@ -1,4 +1,4 @@
-# On a CPU as it is, with OpenCV's models; for Segment Anything --build-arg EXTRA=sam, and for a GPU
+# On a CPU as it is, with OpenCV's models; for torch models --build-arg EXTRA=sam,transformers, and for a GPU
 # --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 as well (torch brings its own CUDA libraries).
 ARG BASE=python:3.11-slim
 FROM ${BASE}
