@@ -224,6 +224,12 @@ class WeightsUnusable(ModelError):
     code = "weights_unusable"
 
 
+class OutOfMemory(ModelError):
+    """The device has too little memory for the model and this image."""
+
+    code = "out_of_memory"
+
+
 class DeviceUnavailable(ModelError):
     """The worker's settings name a device that its machine does not have."""
 

@@ -71,6 +71,9 @@ class Settings(BaseModel):
     """Memory for each model's image embeddings, so that further prompts on an image cost little."""
     max_loaded_models: Annotated[int, Field(ge=1)] = 4
     """Models that a worker keeps in memory; the one used least recently leaves first."""
+    model_memory_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Memory for a worker's models together, by the size of their weights; beyond it the one used least
+    recently leaves too. Unset: their number alone counts."""
     batch_wait: Annotated[float, Field(ge=0)] = 0.0
     """Seconds that a model waits for more images before it runs those that it has."""
     shutdown_grace: Seconds = 60.0

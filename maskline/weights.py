@@ -57,6 +57,14 @@ class WeightStore:
         folder = self._folder / spec.id.replace("/", "--")
         return folder if weights.url is None else folder / Path(urlsplit(weights.url).path).name
 
+    def size(self, spec: ModelSpec) -> int:
+        """Bytes of the model's weights; 0 where it needs none, or they are not here."""
+        if spec.weights is None:
+            return 0
+        path = self.place(spec)
+        files = path.rglob("*") if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files if file.is_file())
+
     def verify(self, spec: ModelSpec) -> Path:
         """The model's file or folder, whose SHA-256 are those of the catalog or of the download, where known.
 

@@ -102,8 +102,10 @@ class Batcher:
             if len(batch) == 1:
                 self._settle(batch[0], error)
                 return
-            for waiting in batch:  # one of them is at fault; the others must not pay for it
-                self._segment(segmenter, [waiting])
+            # One of them is at fault, or they are too many for the memory; the others must not pay for it.
+            middle = len(batch) // 2
+            self._segment(segmenter, batch[:middle])
+            self._segment(segmenter, batch[middle:])
             return
         ran_s = (time.perf_counter() - began) / len(batch)
         for waiting, segmentation in zip(batch, segmentations, strict=True):

@@ -18,12 +18,20 @@ class Residency:
     """Hands images to the batchers of their models."""
 
     def __init__(
-        self, registry: Registry, resources: Resources, *, max_loaded: int, batch_wait_s: float
+        self,
+        registry: Registry,
+        resources: Resources,
+        *,
+        max_loaded: int,
+        max_bytes: int | None,
+        batch_wait_s: float,
     ) -> None:
-        """``max_loaded``: most models in memory; more are kept only while all of them are busy."""
+        """``max_loaded``: most models in memory; ``max_bytes``: most bytes of weights, None for any. More are
+        kept only while all of them are busy."""
         self._registry = registry
         self._resources = resources
         self._max_loaded = max_loaded
+        self._max_bytes = max_bytes
         self._batch_wait_s = batch_wait_s
         self._batchers: OrderedDict[str, Batcher] = OrderedDict()
         self._lock = threading.Lock()
@@ -66,7 +74,7 @@ class Residency:
         spec = self._registry.specs.get(model)
         if spec is None:
             raise ModelNotFound(f"this worker does not have the model {model!r}")
-        self._evict()
+        self._make_room(self._resources.weights.size(spec))
         batcher = self._batchers[model] = Batcher(
             model,
             partial(self._registry.families[model].load, spec, self._resources),
@@ -75,9 +83,16 @@ class Residency:
         )
         return batcher
 
-    def _evict(self) -> None:
+    def _make_room(self, coming_bytes: int) -> None:
         for model in list(self._batchers):
-            if len(self._batchers) < self._max_loaded:
+            if len(self._batchers) < self._max_loaded and self._fits(coming_bytes):
                 return
             if self._batchers[model].is_idle:
                 self._batchers.pop(model).close()
+
+    def _fits(self, coming_bytes: int) -> bool:
+        if self._max_bytes is None:
+            return True
+        size = self._resources.weights.size
+        here_bytes = sum(size(self._registry.specs[model]) for model in self._batchers)
+        return here_bytes + coming_bytes <= self._max_bytes

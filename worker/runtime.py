@@ -65,6 +65,7 @@ class Runtime:
                 embedding_cache_bytes=settings.embedding_cache_bytes,
             ),
             max_loaded=settings.max_loaded_models,
+            max_bytes=settings.model_memory_bytes,
             batch_wait_s=settings.batch_wait,
         )
         self._keeper = LeaseKeeper(

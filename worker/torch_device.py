@@ -1,8 +1,16 @@
-"""Which device models run on."""
+"""Which device models run on, and what to do when its memory is full."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from maskline.errors import DeviceUnavailable
+from maskline.errors import DeviceUnavailable, OutOfMemory
+
+T = TypeVar("T")
 
 
 def choose_device(wanted: str | None) -> torch.device:
@@ -23,3 +31,45 @@ def choose_device(wanted: str | None) -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceUnavailable("MASKLINE_DEVICE: this worker has no mps")
     return device
+
+
+@contextmanager
+def memory_errors_told(what: str) -> Iterator[None]:
+    """Turn torch's errors about full memory into ``OutOfMemory``. ``what``: was too large, for people."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        give_memory_back()
+        raise OutOfMemory(
+            f"{what} needs more memory than the worker's device has; send a smaller image, or give the "
+            "worker a larger device or fewer models"
+        ) from error
+
+
+def in_halves(work: Callable[[NDArray[np.float64]], T], rows: NDArray[np.float64]) -> list[T]:
+    """``work`` on all rows at once; where memory does not do, on each half of them, and so on.
+
+    Raises:
+        RuntimeError: (torch's) memory does not do for a single row.
+    """
+    try:
+        return [work(rows)]
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if len(rows) == 1 or not is_out_of_memory(error):
+            raise
+    give_memory_back()  # not while the error holds on to what filled it
+    middle = len(rows) // 2
+    return [*in_halves(work, rows[:middle]), *in_halves(work, rows[middle:])]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch ran out of a device's memory, or of the machine's (for which it has no class)."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def give_memory_back() -> None:
+    """Let go of what torch keeps for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -40,7 +40,7 @@ from worker.hugging_face.queries import (
 )
 from worker.hugging_face.reduction import most_likely
 from worker.masks import Probabilities, to_confidence
-from worker.torch_device import choose_device
+from worker.torch_device import choose_device, memory_errors_told
 
 _QUERIES_OURS = {"detr", "mask2former", "maskformer"}  # whose masks are brought to size one at a time
 _MASK2FORMER_SIDE = 384  # the library brings its masks to this size first
@@ -63,7 +63,7 @@ def load(spec: ModelSpec, options: Options, resources: Resources) -> Segmenter:
     Raises:
         WeightsUnusable: the weights are not there, can't be read, or are of a model that does not do this.
     """
-    folder = resources.weights.find(spec)
+    folder = resources.weights.verify(spec)
     config = _config(folder, spec)
     try:
         processor = _processor(folder, config)
@@ -148,12 +148,17 @@ class TransformersSegmenter:
 
     @torch.inference_mode()
     def _segment(self, one: SegmentationInput) -> Segmentation:
-        assert isinstance(one.parameters, Parameters)  # noqa: S101 (the registry's promise)
         height, width = one.image.shape[:2]
+        model = self._model.config.model_type
+        with memory_errors_told(f"{model} with an image of {width} x {height} pixels"):
+            return self._segment_image(one, (height, width))
+
+    def _segment_image(self, one: SegmentationInput, size: tuple[int, int]) -> Segmentation:
+        assert isinstance(one.parameters, Parameters)  # noqa: S101 (the registry's promise)
         outputs = self._run(one)
         if one.subtask is Subtask.SEMANTIC:
-            return self._semantic(outputs, (height, width), one.parameters)
-        found = self._find(outputs, (height, width), one.subtask, one.parameters)
+            return self._semantic(outputs, size, one.parameters)
+        found = self._find(outputs, size, one.subtask, one.parameters)
         return self._from_segments(found, one.parameters.confidence_threshold)
 
     def _run(self, one: SegmentationInput) -> Library:

@@ -28,6 +28,7 @@ from worker.family import Image, Mask
 from worker.masks import Probabilities
 from worker.sam.decoder import decode
 from worker.sam.parameters import Everything
+from worker.torch_device import in_halves
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
 _CPU_POINTS = 8  # through the decoder together: 101 ms a point on two cores, 169 ms with 64
@@ -139,8 +140,11 @@ def _in_crop(
     if predictor.device.type == "cpu":
         at_once = min(at_once, _CPU_POINTS)
     batches = [
-        _in_batch(predictor, batch, crop, image_size, parameters)
+        candidates
         for (batch,) in batch_iterator(at_once, points)
+        for candidates in in_halves(
+            lambda rows: _in_batch(predictor, rows, crop, image_size, parameters), batch
+        )
     ]
     together = _Candidates(
         logits=torch.cat([batch.logits for batch in batches]),

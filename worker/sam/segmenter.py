@@ -31,7 +31,7 @@ from worker.sam.decoder import decode
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Options, Parameters
 from worker.segmentation_builder import SegmentationBuilder, segment_labels
-from worker.torch_device import choose_device
+from worker.torch_device import choose_device, memory_errors_told
 
 
 def load(spec: ModelSpec, options: Options, resources: Resources) -> Segmenter:
@@ -83,7 +83,12 @@ class SegmentAnything:
     @torch.inference_mode()
     def segment(self, inputs: Sequence[SegmentationInput]) -> Sequence[Segmentation]:
         """Each image by itself, so that none depends on its neighbours."""
-        return [self._segment(one) for one in inputs]
+        return [self._segment_or_tell(one) for one in inputs]
+
+    def _segment_or_tell(self, one: SegmentationInput) -> Segmentation:
+        height, width = one.image.shape[:2]
+        with memory_errors_told(f"Segment Anything with an image of {width} x {height} pixels"):
+            return self._segment(one)
 
     def _segment(self, one: SegmentationInput) -> Segmentation:
         parameters = one.parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskline.catalog import ModelSpec
+from maskline.catalog import ModelSpec, Weights
 from maskline.errors import InvalidRequest, ModelNotFound, WeightsUnusable
 from maskline.requests import Subtask
 from maskline.settings import SettingsError
@@ -159,11 +159,25 @@ class FakeFamily:
         return Recorder()
 
 
-def residency(family: FakeFamily, *models: str, max_loaded: int = 2) -> Residency:
+def residency(
+    family: FakeFamily,
+    *models: str,
+    max_loaded: int = 2,
+    max_bytes: int | None = None,
+    folder: Path | None = None,
+) -> Residency:
     registry = Registry({})
-    registry.specs = {name: ModelSpec(id=name, family="grabcut", display_name=name) for name in models}
+    registry.specs = {
+        name: ModelSpec(
+            id=name,
+            family="grabcut",
+            display_name=name,
+            weights=Weights(path=folder / name) if folder else None,
+        )
+        for name in models
+    }
     registry.families = dict.fromkeys(models, family)  # type: ignore[arg-type]
-    return Residency(registry, RESOURCES, max_loaded=max_loaded, batch_wait_s=0)
+    return Residency(registry, RESOURCES, max_loaded=max_loaded, max_bytes=max_bytes, batch_wait_s=0)
 
 
 def test_the_model_used_least_recently_leaves_first() -> None:
@@ -173,6 +187,37 @@ def test_the_model_used_least_recently_leaves_first() -> None:
         models.submit(name, image(1)).result(10)
     assert family.loaded == ["a", "b", "c", "b"]
     models.close()
+
+
+def test_models_beyond_the_memory_leave_too(tmp_path: Path) -> None:
+    for name, size in (("a", 30), ("b", 40), ("c", 50)):
+        (tmp_path / name).write_bytes(bytes(size))
+    family = FakeFamily()
+    models = residency(family, "a", "b", "c", max_loaded=9, max_bytes=100, folder=tmp_path)
+    for name in ("a", "b", "a", "c", "a", "b"):
+        models.submit(name, image(1)).result(10)
+    assert family.loaded == ["a", "b", "c", "b"]
+    models.close()
+
+
+def test_a_batch_too_large_for_the_memory_is_run_in_halves() -> None:
+    gate = threading.Event()
+    model = Recorder(gate)
+    whole = model.segment
+
+    def segment(inputs: Sequence[SegmentationInput]) -> Sequence[Segmentation]:
+        gate.wait(10)
+        if len(inputs) > 2:
+            raise MemoryError
+        return whole(inputs)
+
+    model.segment = segment  # type: ignore[method-assign]
+    batcher = Batcher("m", lambda: model, max_batch_size=8, batch_wait_s=0.2)
+    futures = [batcher.submit(image(value)) for value in range(8)]
+    gate.set()
+    assert [future.result(10).segmentation.category_map[0, 0] for future in futures] == list(range(8))
+    assert [len(batch) for batch in model.batches] == [2, 2, 2, 2]
+    batcher.close()
 
 
 def test_an_unknown_model_or_parameter_is_refused() -> None:

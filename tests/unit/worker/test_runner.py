@@ -46,6 +46,7 @@ class Bench:
             Registry(load_catalog(), ["grabcut"]),
             Resources(weights=WeightStore(Path("nowhere"))),
             max_loaded=1,
+            max_bytes=None,
             batch_wait_s=0,
         )
         self.keeper = LeaseKeeper(self.jobs, lease_s=LEASE_S, deadline_s=60, on_wedged=lambda: None)
