@@ -69,6 +69,9 @@ class Settings(BaseModel):
     """Where models run: `cpu`, `mps`, `cuda` or `cuda:1`; unset: the best that is there."""
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024
     """Memory for each model's image embeddings, so that further prompts on an image cost little."""
+    image_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
+    """Memory for the pixels of the images that a worker had last, so that further jobs on one need not fetch
+    and decode it."""
     max_loaded_models: Annotated[int, Field(ge=1)] = 4
     """Models that a worker keeps in memory; the one used least recently leaves first."""
     model_memory_bytes: Annotated[int, Field(ge=1)] | None = None

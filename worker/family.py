@@ -32,7 +32,7 @@ class SegmentationInput:
     """One image with what is asked of it."""
 
     image: Image
-    """uint8 (H, W, 3), RGB."""
+    """uint8 (H, W, 3), RGB; not to be changed, for others may use it too."""
     image_key: str
     """The same for the same pixels, and for no others; a key for caches."""
     prompts: tuple[Prompt, ...]

@@ -31,6 +31,7 @@ from worker.family import CommonParameters, Image, Segmentation, SegmentationInp
 from worker.leases import Lease, LeaseKeeper, LeaseLost
 from worker.masks import render_category_mask, render_confidence_mask, to_segments
 from worker.overlay import render_overlay
+from worker.sized_cache import SizedCache
 
 logger = structlog.get_logger(module=__name__)
 
@@ -76,8 +77,10 @@ class Runner:
         models: Models,
         limits: ImageLimits,
         lease_s: float,
+        image_cache_bytes: int,
     ) -> None:
-        """``worker``: this worker's name; ``fetch``: gives an image's bytes."""
+        """``worker``: this worker's name; ``fetch``: gives an image's bytes; ``image_cache_bytes``: for the
+        pixels of images, so that the next job on one neither fetches nor decodes it."""
         self._worker = worker
         self._leases = leases
         self._keeper = keeper
@@ -86,6 +89,7 @@ class Runner:
         self._models = models
         self._limits = limits
         self._lease_s = lease_s
+        self._images: SizedCache[Image] = SizedCache(image_cache_bytes, lambda image: image.nbytes)
         self._writers = ThreadPoolExecutor(_WRITERS, "writer")
 
     def run(self, job_id: str) -> None:
@@ -129,14 +133,10 @@ class Runner:
 
     def _attempt(self, job: Job, lease: Lease) -> Timings:
         watch = _Stopwatch()
-        with watch.stage("fetch"):
-            data = self._fetch(job.image)
+        image, image_key = self._image(job, watch)
+        self._check_prompts(job, image)
         lease.check()
-        with watch.stage("decode"):
-            image = decode(data, self._limits, auto_orient=job.request.auto_orient)
-            self._check_prompts(job, image)
-        lease.check()
-        modelled = self._models.submit(job.request.model or "", self._input(job, data, image)).result()
+        modelled = self._models.submit(job.request.model or "", self._input(job, image, image_key)).result()
         lease.check()
         with watch.stage("render"):
             files = render(modelled.segmentation, image, job.request.outputs)
@@ -149,6 +149,20 @@ class Runner:
             model=round(modelled.ran_s * 1000, 3),
             **watch.spent_ms,
         )
+
+    def _image(self, job: Job, watch: _Stopwatch) -> tuple[Image, str]:
+        """The pixels of the job's image, and a key that stands for them."""
+        known = job.image.sha256 and _image_key(job.image.sha256, job)
+        with watch.stage("fetch"):
+            image = self._images.find(known) if known else None
+            data = self._fetch(job.image) if image is None else b""
+        with watch.stage("decode"):
+            if image is not None and known is not None:
+                return image, known
+            image = decode(data, self._limits, auto_orient=job.request.auto_orient)
+            key = known or _image_key(hashlib.sha256(data).hexdigest(), job)
+        self._images.keep(key, image)
+        return image, key
 
     def _store(self, job: Job, files: dict[Artifact, bytes]) -> None:
         """First one file alone: with it a store over folders makes the attempt's, and several would race.
@@ -163,11 +177,11 @@ class Runner:
     def _put(self, job: Job, artifact: Artifact, body: bytes) -> None:
         self._artifacts.put(result_key(job.id, job.attempt, artifact), body, artifact.media_type)
 
-    def _input(self, job: Job, data: bytes | memoryview, image: Image) -> SegmentationInput:
+    def _input(self, job: Job, image: Image, image_key: str) -> SegmentationInput:
         request = job.request
         return SegmentationInput(
             image=image,
-            image_key=f"{job.image.sha256 or hashlib.sha256(data).hexdigest()} {request.auto_orient}",
+            image_key=image_key,
             prompts=request.prompts,
             subtask=request.subtask or Subtask.SEMANTIC,
             parameters=self._models.parameters(request.model or "", dict(request.parameters)),
@@ -183,6 +197,10 @@ class Runner:
         # A file that stays behind when this fails is one that no record names.
         with suppress(ServiceError):
             self._artifacts.delete(result_key(job.id, job.attempt, artifact) for artifact in Artifact)
+
+
+def _image_key(sha256: str, job: Job) -> str:
+    return f"{sha256} {job.request.auto_orient}"
 
 
 def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]) -> dict[Artifact, bytes]:

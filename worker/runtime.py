@@ -84,6 +84,7 @@ class Runtime:
             models=self._models,
             limits=self._limits,
             lease_s=settings.lease,
+            image_cache_bytes=settings.image_cache_bytes,
         )
         sweeper = Sweeper(
             holder=self.name,

@@ -18,7 +18,6 @@ from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
 from maskline.requests import Prompt
 from worker.checkpoint import load_state
-from worker.embeddings import EmbeddingCache
 from worker.family import (
     Image,
     Resources,
@@ -31,6 +30,7 @@ from worker.sam.decoder import decode
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Options, Parameters
 from worker.segmentation_builder import SegmentationBuilder, segment_labels
+from worker.sized_cache import SizedCache
 from worker.torch_device import choose_device, memory_errors_told
 
 
@@ -78,7 +78,7 @@ class SegmentAnything:
     def __init__(self, predictor: SamPredictor, cache_bytes: int) -> None:
         """``cache_bytes``: for embeddings of images."""
         self._predictor = predictor
-        self._cache: EmbeddingCache[_Embedded] = EmbeddingCache(cache_bytes, lambda kept: kept.size)
+        self._cache: SizedCache[_Embedded] = SizedCache(cache_bytes, lambda kept: kept.size)
 
     @torch.inference_mode()
     def segment(self, inputs: Sequence[SegmentationInput]) -> Sequence[Segmentation]:

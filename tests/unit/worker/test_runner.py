@@ -1,5 +1,6 @@
 """One job from its claim to its end, on the in-memory stores and the real GrabCut."""
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -70,12 +71,14 @@ class Bench:
             models=self,
             limits=LIMITS,
             lease_s=LEASE_S,
+            image_cache_bytes=1 << 20,
         )
 
     def queue(self, body: bytes = PNG, **request: Any) -> Job:
         job = make_job(prompts=request.pop("prompts", ()))
         made = SegmentationRequest(**{**dict(job.request), **request})
-        job = Job(id=job.id, tenant=job.tenant, request=made, image=job.image, expires_ms=job.expires_ms)
+        image = job.image.model_copy(update={"sha256": hashlib.sha256(body).hexdigest()})
+        job = Job(id=job.id, tenant=job.tenant, request=made, image=image, expires_ms=job.expires_ms)
         if job.image.key is not None:
             self.artifacts.put(job.image.key, body + trailer(job), "image/png")
         return self.jobs.create(job, None, MANY)
@@ -105,6 +108,21 @@ def test_a_job_ends_with_everything_that_was_asked_for(bench: Bench) -> None:
     assert result.segment_count == len(segments.segments) == 1
     assert job.timings is not None
     assert job.timings.model > 0
+
+
+def test_a_further_job_on_an_image_neither_fetches_nor_decodes_it(bench: Bench) -> None:
+    runner, prompts = bench.runner(), [Prompt(label="disc", box=DISC_BOX)]
+    first, again, unturned = (bench.queue(prompts=prompts, auto_orient=on) for on in (True, True, False))
+    assert first.image.sha256 == again.image.sha256 == unturned.image.sha256 is not None
+    runner.run(first.id)
+    bench.artifacts.delete(job.image.key for job in (again, unturned) if job.image.key)
+    for job in (again, unturned):
+        runner.run(job.id)
+    states = [bench.jobs.get(job.tenant, job.id).state for job in (first, again, unturned)]
+    assert states == [JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED]
+    for artifact in (Artifact.CATEGORY_MASK, Artifact.CONFIDENCE_MASK, Artifact.SEGMENTS):
+        one, other = (bench.artifacts.get(result_key(job.id, 1, artifact)) for job in (first, again))
+        assert one == other
 
 
 def test_only_what_was_asked_for_is_stored(bench: Bench) -> None:
