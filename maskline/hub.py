@@ -29,22 +29,26 @@ def pull_from_hub(hub: str, revision: str | None, folder: Path, progress: Progre
             or a file is not the one that it names.
     """
     library = _library()
-    partial = folder.with_name(f"{folder.name}.partial")
     try:
         info = library.HfApi().model_info(hub, revision=revision, files_metadata=True)
         files = _wanted(info.siblings)
         if not any(file.rfilename.endswith(_WEIGHTS) for file in files):
             raise WeightsUnusable(f"the hub's {hub} has no weights as {' or '.join(_WEIGHTS)}")
+        partial = folder.with_name(f"{folder.name}.{info.sha}.partial")  # never files of two commits together
         sizes = [file.size or 0 for file in files]
         for i, file in enumerate(files):
             progress(sum(sizes[:i]), sum(sizes))
             library.hf_hub_download(hub, file.rfilename, revision=info.sha, local_dir=partial)
         progress(sum(sizes), sum(sizes))
+        _finish(hub, files, partial, folder)
     except WeightsUnusable:
         raise
     except Exception as error:  # the library lets through what its HTTP client raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsUnusable(f"{hub} can't be fetched from the hub: {reason}") from error
+
+
+def _finish(hub: str, files: Sequence[Any], partial: Path, folder: Path) -> None:
     sums = {file.rfilename: sha256_of(partial / file.rfilename) for file in files}
     for file in files:
         if file.lfs is not None and file.lfs.sha256 != sums[file.rfilename]:
@@ -53,6 +57,8 @@ def pull_from_hub(hub: str, revision: str | None, folder: Path, progress: Progre
     (partial / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
     shutil.rmtree(partial / ".cache", ignore_errors=True)  # the library's notes on downloads
     partial.replace(folder)
+    for stale in folder.parent.glob(f"{folder.name}.*.partial"):
+        shutil.rmtree(stale, ignore_errors=True)
 
 
 def verify_sums(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Weights on this machine: found, downloaded, and checked against their hash.
 
     {folder}/{model id, / as --}/{name of the file in its URL}
-    {folder}/{model id, / as --}/{the files of a model on a hub}
+    {folder}/{name on the hub, / as --}/{revision}/{its files}
 
 A file gets its name only when it is whole and its SHA-256 is right; until then it is ``*.partial``, which the
 next download goes on with. The folder of a model on a hub gets its name in the same way.
@@ -54,8 +54,9 @@ class WeightStore:
             raise WeightsUnusable(f"the catalog names no weights for {spec.id}")
         if weights.path is not None:
             return weights.path.expanduser()
-        folder = self._folder / spec.id.replace("/", "--")
-        return folder if weights.url is None else folder / Path(urlsplit(weights.url).path).name
+        if weights.url is not None:
+            return self._folder / _plain(spec.id) / Path(urlsplit(weights.url).path).name
+        return self._folder / _plain(weights.hub or "") / _plain(weights.revision or "main")
 
     def size(self, spec: ModelSpec) -> int:
         """Bytes of the model's weights; 0 where it needs none, or they are not here."""
@@ -112,6 +113,10 @@ class WeightStore:
             )
         partial.replace(path)
         return path
+
+
+def _plain(name: str) -> str:
+    return name.replace("/", "--")
 
 
 def _download(url: str, partial: Path, progress: Progress) -> None:

@@ -13,9 +13,9 @@ from maskline.requests import Prompt, PromptKind, Subtask
 from maskline.results import AnnotationSpec, ModelCard
 from maskline.weights import WeightStore
 from maskline.wire import WireModel
+from worker.packed_mask import Mask, PackedMask
 
 Image = NDArray[np.uint8]  #: (H, W, 3), RGB, 0..255, upright
-Mask = NDArray[np.bool_]  #: (H, W)
 CategoryMap = NDArray[np.uint8] | NDArray[np.uint16]  #: (H, W), annotation spec ids, 0 is background
 ConfidenceMap = NDArray[np.uint8]  #: (H, W), 0 no confidence .. 255 complete confidence
 
@@ -51,8 +51,12 @@ class SegmentMask:
     category_id: int
     score: float
     """0..1"""
-    mask: Mask
-    """bool (H, W), the size of the image."""
+    packed: PackedMask
+
+    @property
+    def mask(self) -> Mask:
+        """bool (H, W), the size of the image; made anew at each call."""
+        return self.packed.unpack()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +126,11 @@ class ModelFamily(Protocol):
     """The family's parameters; its JSON schema goes into the card."""
 
     def describe(self, spec: ModelSpec) -> ModelCard:
-        """The card of a model of this family; must not load weights."""
+        """The card of a model of this family; must not load weights.
+
+        Raises:
+            pydantic.ValidationError: the entry's options are wrong.
+        """
         ...
 
     def load(self, spec: ModelSpec, resources: Resources) -> Segmenter:

@@ -21,7 +21,8 @@ from maskline.results import (
     SegmentList,
 )
 from worker.colors import rgb
-from worker.family import CategoryMap, ConfidenceMap, Mask, Segmentation
+from worker.family import CategoryMap, ConfidenceMap, Segmentation, SegmentMask
+from worker.packed_mask import Mask
 from worker.png import Rgb, encode_grayscale_png, encode_palette_png
 
 Probabilities = NDArray[np.float32]
@@ -116,21 +117,20 @@ def polygons(mask: Mask) -> list[tuple[Polygon, list[Polygon]]]:
 def to_segments(segmentation: Segmentation) -> SegmentList:
     """The segments with their boxes, areas and run lengths."""
     height, width = segmentation.category_map.shape
-    return SegmentList(
-        width=width,
-        height=height,
-        segments=tuple(
-            Segment(
-                id=i,
-                label=segment.label,
-                category_id=segment.category_id,
-                score=min(1.0, max(0.0, round(segment.score, 6))),
-                bbox=bounding_box(segment.mask),
-                area=int(np.count_nonzero(segment.mask)),
-                segmentation=encode_rle(segment.mask),
-            )
-            for i, segment in enumerate(segmentation.segments, 1)
-        ),
+    segments = tuple(_to_segment(i, segment) for i, segment in enumerate(segmentation.segments, 1))
+    return SegmentList(width=width, height=height, segments=segments)
+
+
+def _to_segment(number: int, segment: SegmentMask) -> Segment:
+    mask = segment.mask
+    return Segment(
+        id=number,
+        label=segment.label,
+        category_id=segment.category_id,
+        score=min(1.0, max(0.0, round(segment.score, 6))),
+        bbox=bounding_box(mask),
+        area=int(np.count_nonzero(mask)),
+        segmentation=encode_rle(mask),
     )
 
 

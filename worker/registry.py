@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import cast
 
 import structlog
+from pydantic import ValidationError
 
 from maskline.catalog import ModelSpec
 from maskline.results import ModelCard
@@ -40,11 +41,19 @@ def load_family(name: str) -> ModelFamily:
     return family
 
 
+def _card(spec: ModelSpec) -> ModelCard:
+    try:
+        return load_family(spec.family).describe(spec)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise SettingsError(f"the catalog's entry {spec.id!r}: {faults}") from error
+
+
 def _can_run(spec: ModelSpec) -> bool:
     try:
-        load_family(spec.family)
+        _card(spec)
     except SettingsError as error:
-        logger.info("model left out", model=spec.id, reason=str(error))
+        logger.warning("model left out", model=spec.id, reason=str(error))
         return False
     return True
 
@@ -56,7 +65,7 @@ class Registry:
         """``offered``: ids of the catalog; none: all whose family can run here.
 
         Raises:
-            SettingsError: an id is not in the catalog, or its family does not exist.
+            SettingsError: an id is not in the catalog, or its family does not exist or take its options.
         """
         chosen = tuple(offered) or tuple(model for model, spec in catalog.items() if _can_run(spec))
         unknown = sorted(set(chosen) - set(catalog))
@@ -64,7 +73,8 @@ class Registry:
             raise SettingsError(f"not in the catalog: {', '.join(unknown)}; it has: {', '.join(catalog)}")
         self.specs = {model: catalog[model] for model in chosen}
         self.families = {model: load_family(spec.family) for model, spec in self.specs.items()}
+        self._cards = [_card(spec) for spec in self.specs.values()]
 
     def cards(self) -> list[ModelCard]:
         """The card of each model."""
-        return [self.families[model].describe(spec) for model, spec in self.specs.items()]
+        return self._cards

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from worker.colors import annotation_specs
-from worker.family import Mask, Segmentation, SegmentMask
+from worker.family import Segmentation, SegmentMask
 from worker.masks import Composer, Probabilities
+from worker.packed_mask import Mask, PackedMask
 
 POSSIBLE = float(np.finfo(np.float32).tiny)  #: a segment never holds what is less likely: the impossible
 _ANY_CATEGORY = 1
@@ -55,15 +56,12 @@ class SegmentationBuilder:
             inside = probabilities >= max(self._threshold, POSSIBLE)
             if not inside.any():
                 return
-        height, width = inside.shape
-        mask = np.zeros(self._shape, np.bool_)
-        mask[y : y + height, x : x + width] = inside
         self._segments.append(
             SegmentMask(
                 label=label,
                 category_id=self._ids[label],
                 score=float(probabilities[inside].mean()) if score is None else score,
-                mask=mask,
+                packed=PackedMask.pack(inside, x, y, self._shape),
             )
         )
 

@@ -21,7 +21,7 @@ def translated() -> Iterator[None]:
     """Turn Redis' errors into ``JobStoreUnavailable``."""
     try:
         yield
-    except (redis.RedisError, hiredis.ReplyError) as error:
+    except (redis.RedisError, hiredis.HiredisError) as error:
         raise JobStoreUnavailable(_UNAVAILABLE) from error
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import TypeVar
 
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
@@ -15,17 +16,25 @@ from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
 from maskline.ports import Event, Hint, Idempotency, Page
 from maskline.requests import EventType, Priority, SegmentationRequest
 
+T = TypeVar("T")
+
 MakeMessage = Callable[[Hint], tuple[str, str]]
 """The list of the broker, and the message for it, that tell the workers of a job."""
 
-_PARSED = 64  # texts of each kind, at most a megabyte each
+_PARSED = 128  # texts of each kind that are remembered
+_SHORT = 4096  # characters; what is made of a longer text takes fifty times its memory
 _SCAN = 200  # records read at once while a listing is filtered
 
 
-# A job that is polled is read again and again, and these parts of it never change.
-_request_of = lru_cache(_PARSED)(SegmentationRequest.model_validate_json)
-_image_of = lru_cache(_PARSED)(ImageRef.model_validate_json)
-_timings_of = lru_cache(_PARSED)(Timings.model_validate_json)
+def _remembered(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """``parse`` with a memory: a job that is polled is read again and again, and these parts never change."""
+    remembering = lru_cache(_PARSED)(parse)
+    return lambda text: remembering(text) if len(text) <= _SHORT else parse(text)
+
+
+_request_of = _remembered(SegmentationRequest.model_validate_json)
+_image_of = _remembered(ImageRef.model_validate_json)
+_timings_of = _remembered(Timings.model_validate_json)
 
 
 def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:

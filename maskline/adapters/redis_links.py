@@ -10,7 +10,7 @@ import ssl
 import struct
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from select import select
 from typing import Any
 
@@ -31,7 +31,7 @@ class RedisLinks:
     """As many links as are used at once, the last used first. Safe to use from many threads."""
 
     def __init__(self, pool: ConnectionPool, timeout_s: float) -> None:
-        """``pool``: opens connections, in RESP2, with text decoded; ``timeout_s``: for each wait."""
+        """``pool``: says how to connect, in RESP2; ``timeout_s``: for each wait."""
         self._pool = pool
         self._timeout_s = timeout_s
         self._idle: list[_Link] = []
@@ -41,7 +41,7 @@ class RedisLinks:
 
         Raises:
             redis.RedisError: Redis does not answer.
-            hiredis.ReplyError: Redis refuses the command.
+            hiredis.HiredisError: Redis refuses the command, or speaks another protocol.
         """
         with self._link() as link:
             # Its stub allows a single word.
@@ -52,8 +52,9 @@ class RedisLinks:
 
     def close(self) -> None:
         """Close the links that nothing uses now."""
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     @contextmanager
     def _link(self) -> Iterator["_Link"]:
@@ -64,6 +65,8 @@ class RedisLinks:
             link.close()  # a reply may still come, and must not be another's
             if isinstance(error, BlockingIOError | TimeoutError):
                 raise RedisTimeoutError(f"no answer in {self._timeout_s:g} s") from error
+            if isinstance(error, OSError | RedisConnectionError):
+                self.close()  # Redis was restarted: the others are as dead
             if isinstance(error, OSError):
                 raise RedisConnectionError(str(error)) from error
             raise
@@ -74,7 +77,9 @@ class RedisLinks:
             try:
                 link = self._idle.pop()
             except IndexError:
-                return _Link(self._pool.make_connection(), self._timeout_s)
+                # Not by the pool's own hand: it counts what it makes, and would never hear of a link's end.
+                connection = self._pool.connection_class(**self._pool.connection_kwargs)
+                return _Link(connection, self._timeout_s)
             if link.lives():
                 return link
             link.close()

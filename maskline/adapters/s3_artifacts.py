@@ -5,7 +5,7 @@ what the transfer of a mask does. Listing, deleting and checking are boto3's.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http import HTTPStatus
 from io import SEEK_END, BytesIO
 from itertools import islice
@@ -13,14 +13,17 @@ from typing import BinaryIO, Self
 from urllib.parse import quote
 
 import boto3
+import structlog
 import urllib3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from maskline.adapters.s3_signing import presigned_url
 from maskline.adapters.uploads import Uploader, UploadFailed
-from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge
+from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge, ServiceError
 from maskline.settings import Settings, SettingsError
+
+logger = structlog.get_logger(module=__name__)
 
 _SIGNATURE_LIFE_S = 300
 _TIMEOUT = urllib3.Timeout(connect=5, read=30)
@@ -92,12 +95,18 @@ class S3ArtifactStore:
         length = file.seek(0, SEEK_END)
         file.seek(0)
         url = self._sign("PUT", self._endpoint, self._bucket, key, _SIGNATURE_LIFE_S)
-        with suppress(UploadFailed):
-            if self._uploader.put(url, file, length, media_type) == HTTPStatus.OK:
-                return
-        file.seek(0)
         headers = {"Content-Type": media_type, "Content-Length": str(length)}
-        try:  # again, with patience, and to learn what is wrong
+        try:
+            try:
+                status = self._uploader.put(url, file, length, media_type)
+                reason = f"status {status}"
+            except UploadFailed as error:
+                status, reason = None, str(error)
+            if status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                _require_success(status, is_ours=True)
+                return
+            logger.warning("upload repeated", key=key, reason=reason)
+            file.seek(0)
             self._send("PUT", self._bucket, key, body=file, headers=headers)
         except ArtifactNotFound as error:
             raise ArtifactStoreUnavailable(f"the bucket {self._bucket!r} does not exist") from error
@@ -188,15 +197,13 @@ class S3ArtifactStore:
                 retries=_RETRIES,
                 timeout=_TIMEOUT,
             )
-        if response.status < 300:
-            return response
-        response.drain_conn()
-        response.release_conn()
-        if response.status == 404:
-            raise ArtifactNotFound("the object does not exist")
-        if response.status < 500 and bucket != self._bucket:  # our own bucket is the operator's to mend
-            raise ArtifactNotFound(f"the bucket {bucket!r} refuses it with status {response.status}")
-        raise ArtifactStoreUnavailable(f"the artifact store answered with status {response.status}")
+        try:
+            _require_success(response.status, is_ours=bucket == self._bucket)
+        except ServiceError:
+            response.drain_conn()
+            response.release_conn()
+            raise
+        return response
 
     def _pool(self, origin: str) -> urllib3.HTTPConnectionPool:
         # urllib3's PoolManager does the same, and takes as long over it as over a small request.
@@ -222,6 +229,16 @@ class S3ArtifactStore:
             region=self._region,
             expires_s=expires_s,
         )
+
+
+def _require_success(status: int, *, is_ours: bool) -> None:
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return
+    if status == HTTPStatus.NOT_FOUND:
+        raise ArtifactNotFound("the object does not exist")
+    if status < HTTPStatus.INTERNAL_SERVER_ERROR and not is_ours:  # our own bucket is the operator's to mend
+        raise ArtifactNotFound(f"the bucket refuses it with status {status}")
+    raise ArtifactStoreUnavailable(f"the artifact store answered with status {status}")
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -90,12 +90,21 @@ def load_catalog(own_file: Path | None = None) -> dict[str, ModelSpec]:
         OSError: ``own_file`` can't be read.
         ValueError: a file is not a catalog; the message says where.
     """
-    texts = [files(__name__).joinpath("catalog.yaml").read_text("utf-8")]
+    specs = _read(files(__name__).joinpath("catalog.yaml").read_text("utf-8"), "the shipped catalog")
     if own_file is not None:
-        texts.append(own_file.read_text("utf-8"))
-    return {
-        spec.id: spec for text in texts for spec in _SPECS.validate_python(yaml.safe_load(text)["models"])
-    }
+        specs += _read(own_file.read_text("utf-8"), str(own_file))
+    return {spec.id: spec for spec in specs}
+
+
+def _read(text: str, origin: str) -> tuple[ModelSpec, ...]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{origin} is no YAML: {error}") from error
+    models = document.get("models", ...) if isinstance(document, dict) else ...
+    if models is not None and not isinstance(models, list):
+        raise ValueError(f"{origin} is no catalog; it has to have a list under 'models'")
+    return _SPECS.validate_python(models or ())
 
 
 def add_to_catalog(own_file: Path, spec: ModelSpec) -> None:
@@ -106,16 +115,16 @@ def add_to_catalog(own_file: Path, spec: ModelSpec) -> None:
         ValueError: it is not a catalog, has the model already, or something comes after its models.
     """
     text = own_file.read_text("utf-8") if own_file.exists() else "models:\n"
-    before = _SPECS.validate_python((yaml.safe_load(text) or {}).get("models") or ())
+    before = _read(text, str(own_file))
     if spec.id in {one.id for one in before}:
         raise ValueError(f"{own_file} has {spec.id!r} already; change it there")
     entry = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     block = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True)
     text = text.rstrip("\n") + "\n" + "".join(f"  {line}\n" for line in block.splitlines())
     try:
-        after = _SPECS.validate_python(yaml.safe_load(text)["models"])
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"{own_file} can't be added to; put this under its models:\n{block}") from error
-    if after != (*before, spec):
+        is_added = _read(text, str(own_file)) == (*before, spec)
+    except ValueError:
+        is_added = False
+    if not is_added:
         raise ValueError(f"{own_file} can't be added to; put this under its models:\n{block}")
     own_file.write_text(text, "utf-8")

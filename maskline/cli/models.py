@@ -1,6 +1,7 @@
 """``maskline models``."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +31,13 @@ Catalog = Annotated[
     ),
 ]
 Folder = Annotated[Path, typer.Option(envvar="MASKLINE_WEIGHTS_DIR", help="Folder of downloaded weights.")]
+
+
+class Family(StrEnum):
+    """The families whose models have weights."""
+
+    SAM = "sam"
+    TRANSFORMERS = "transformers"
 
 
 class ModelHere(ModelSpec):
@@ -145,7 +153,7 @@ def verify_model(
 @app.command("add")
 def add_model(
     model_id: Annotated[str, typer.Argument(help="Id of the new model, as requests will name it.")],
-    family: Annotated[str, typer.Option(help="sam or transformers.")],
+    family: Annotated[Family, typer.Option(help="What runs it.")],
     catalog: Annotated[
         Path, typer.Option(envvar="MASKLINE_CATALOG_FILE", help="The catalog of yours; made if need be.")
     ],
@@ -162,9 +170,13 @@ def add_model(
     ] = None,
 ) -> None:
     """Put a model of yours into your catalog. The workers read it when they start."""
+    if variant is not None and family is not Family.SAM:
+        raise typer.BadParameter("--variant is for sam")
+    if subtask and family is not Family.TRANSFORMERS:
+        raise typer.BadParameter("--subtask is for transformers")
     entry = {
         "id": model_id,
-        "family": family,
+        "family": family.value,
         "displayName": display_name or model_id,
         "weights": {
             "path": str(path.resolve()) if path else None,
@@ -179,7 +191,8 @@ def add_model(
     try:
         add_to_catalog(catalog, ModelSpec.model_validate(_without_none(entry)))
     except ValidationError as error:
-        raise typer.BadParameter("; ".join(fault["msg"] for fault in error.errors())) from error
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise typer.BadParameter(faults) from error
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     results.print(f"{model_id} is in {catalog}", highlight=False, soft_wrap=True)

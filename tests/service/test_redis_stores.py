@@ -1,6 +1,10 @@
 """The Redis adapters, held to the same promises as the in-memory doubles."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -54,3 +58,30 @@ def test_a_silent_worker_offers_nothing_but_its_cards_stay(connection: RedisConn
     directory.withdraw("w2")
     assert (directory.available(), directory.workers()) == (set(), 0)
     assert directory.cards() == {name: make_card(name) for name in "abc"}
+
+
+def test_links_that_went_stale_are_replaced_however_many(connection: RedisConnection) -> None:
+    server = connection.redis
+    for _ in range(150):  # more than the library's pool makes
+        assert connection.command("PING") == "PONG"
+        server.client_kill_filter(_type="normal", skipme=True)
+        time.sleep(0.002)
+        with suppress(JobStoreUnavailable):  # found out by using it
+            connection.command("PING")
+    connection.ping()
+    assert len(server.client_list()) < 20
+
+
+def test_a_frozen_redis_is_told_within_its_time_and_leaves_no_stray_reply(stack: Stack) -> None:
+    connection = RedisConnection(stack.environment["MASKLINE_REDIS_URL"], PREFIX)
+    assert connection.command("ECHO", "before") == "before"
+    pid = stack.process("redis").pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(JobStoreUnavailable):
+            connection.command("ECHO", "lost")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert connection.command("ECHO", "after") == "after"
+    connection.close()

@@ -1,7 +1,11 @@
 """The S3 adapter against a real S3 server."""
 
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from typing import ClassVar
 
 import boto3
 import httpx
@@ -85,3 +89,51 @@ def test_a_wrong_key_is_no_missing_object(settings: Settings) -> None:
     stranger = S3ArtifactStore.from_settings(settings.model_copy(update={"s3_access_key": "stranger"}))
     with pytest.raises(ArtifactStoreUnavailable):
         stranger.get("tests/x")
+
+
+class Picky(BaseHTTPRequestHandler):
+    """A store that answers each PUT with the next of some statuses, and then closes the connection."""
+
+    protocol_version = "HTTP/1.1"
+    statuses: ClassVar[list[int]] = []
+    bodies: ClassVar[list[bytes]] = []
+
+    def do_PUT(self) -> None:
+        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(self.statuses.pop(0))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        self.close_connection = True  # without a word
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def picky(settings: Settings) -> Iterator[S3ArtifactStore]:
+    Picky.bodies.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Picky)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    yield S3ArtifactStore.from_settings(settings.model_copy(update={"s3_endpoint": endpoint}))
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize("form", [bytes, BytesIO])
+def test_an_upload_is_sent_once_or_until_it_is_taken(picky: S3ArtifactStore, form: type) -> None:
+    Picky.statuses = [200, 201, 500, 503, 200]
+    for _ in range(3):
+        picky.put("tests/x.png", form(BODY), "image/png")
+    assert Picky.statuses == []
+    assert Picky.bodies == [BODY] * 5
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_upload_that_is_refused_is_not_sent_again(picky: S3ArtifactStore, status: int) -> None:
+    Picky.statuses = [status, 200]
+    with pytest.raises(ArtifactStoreUnavailable):
+        picky.put("tests/x.png", BODY, "image/png")
+    assert len(Picky.bodies) == 1

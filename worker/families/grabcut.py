@@ -28,7 +28,6 @@ from maskline.results import ModelCard
 from worker.family import (
     CommonParameters,
     Image,
-    Mask,
     Resources,
     Segmentation,
     SegmentationInput,
@@ -36,6 +35,7 @@ from worker.family import (
     promptable_card,
 )
 from worker.guided_filter import Plane, enlarge
+from worker.packed_mask import Mask
 from worker.segmentation_builder import POSSIBLE, SegmentationBuilder, segment_labels
 
 PACKAGES = ("cv2",)

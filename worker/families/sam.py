@@ -11,7 +11,12 @@ PACKAGES = ("torch", "torchvision", "segment_anything")
 
 
 def describe(spec: ModelSpec) -> ModelCard:
-    """The card of a Segment Anything model."""
+    """The card of a Segment Anything model.
+
+    Raises:
+        pydantic.ValidationError: the entry's options are wrong.
+    """
+    Options.model_validate(spec.options)
     return promptable_card(spec, Parameters)
 
 

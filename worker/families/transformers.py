@@ -12,7 +12,11 @@ PACKAGES = ("torch", "torchvision", "scipy", "transformers")
 
 
 def describe(spec: ModelSpec) -> ModelCard:
-    """The card of a ``transformers`` model."""
+    """The card of a ``transformers`` model.
+
+    Raises:
+        pydantic.ValidationError: the entry's options are wrong.
+    """
     labels = labels_of(spec)
     return ModelCard(
         id=spec.id,

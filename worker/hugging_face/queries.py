@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from worker.family import Mask
+from worker.hugging_face.reduction import resize
 from worker.masks import Probabilities
+from worker.packed_mask import PackedMask
 
 NOTHING = -1  #: in a class map: no class
 
@@ -26,8 +27,8 @@ class Found:
     class_index: int
     score: float
     """0..1"""
-    mask: Mask
-    """bool (H, W); instances may overlap."""
+    mask: PackedMask
+    """(H, W); instances may overlap."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +79,7 @@ def find_regions(
     best = torch.full(size, -torch.inf, device=device)
     claimed = []
     for k, (logits, score) in enumerate(zip(queries.mask_logits[keeps], kept_scores, strict=True)):
-        plane = _resize(logits.sigmoid(), size).mul_(score)
+        plane = resize(logits.sigmoid(), size).mul_(score)
         claimed.append(int(torch.count_nonzero(plane >= mask_threshold)))
         owner.masked_fill_(plane > best, k)
         torch.maximum(best, plane, out=best)
@@ -97,7 +98,7 @@ def find_regions(
         Found(
             class_index=kept_labels[first],
             score=max(float(kept_scores[k]) for k in members),
-            mask=np.isin(owners, members) if len(members) > 1 else owners == first,
+            mask=PackedMask.pack(np.isin(owners, members) if len(members) > 1 else owners == first),
         )
         for first, members in parts.items()
     )
@@ -136,14 +137,10 @@ def find_instances(queries: Queries, size: tuple[int, int], *, threshold: float)
         mask = inside.cpu().numpy()
         if not mask.any():
             continue
-        plane = _resize(logits[k].sigmoid(), size).mul_(scores[k])
+        plane = resize(logits[k].sigmoid(), size).mul_(scores[k])
         torch.where(inside, plane, painted, out=painted)
         torch.maximum(best, plane, out=best)
         class_map[mask] = labels[k]
-        segments.append(Found(class_index=labels[k], score=score, mask=mask))
+        segments.append(Found(class_index=labels[k], score=score, mask=PackedMask.pack(mask)))
     probabilities = np.where(class_map == NOTHING, best.cpu().numpy(), painted.cpu().numpy())
     return FoundSegments(segments=tuple(segments), class_map=class_map, probabilities=probabilities)
-
-
-def _resize(plane: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return functional.interpolate(plane[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]

@@ -21,6 +21,9 @@ ClassMap = NDArray[np.uint16]  #: (H, W), indices of classes
 
 _NEGLIGIBLE = 20.0  # a class by so much less likely than another, in logits, changes nothing that 8 bits show
 _ROUNDING = 1e-3
+_LOWEST = (
+    -80.0
+)  # of logits under the highest: the exponential of less is 0, and all of them together might be
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,12 @@ class _Best:
         self._index.masked_fill_(self._is_better, index)
         torch.maximum(self._score, scores, out=self._score)
         if self._highest is not None:
-            self._sum.add_(scores.sub_(self._highest).exp_())
+            self._sum.add_(scores.sub_(self._highest).clamp_(min=_LOWEST).exp_())
 
     def probability(self) -> torch.Tensor:
         if self._highest is None:
             return self._score.clamp_(0, 1)
-        return self._score.sub_(self._highest).exp_().div_(self._sum)
+        return self._score.sub_(self._highest).clamp_(min=_LOWEST).exp_().div_(self._sum)
 
     @property
     def index(self) -> torch.Tensor:
@@ -90,9 +93,9 @@ def _by_planes(
     scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool
 ) -> tuple[ClassMap, Probabilities]:
     # Bringing the largest logit to size gives no less than the largest of those brought to size.
-    best = _Best(size, scores.device, _resize(scores.amax(0), size) if are_logits else None)
+    best = _Best(size, scores.device, resize(scores.amax(0), size) if are_logits else None)
     for index, plane in enumerate(scores):
-        best.add(index, _resize(plane, size))
+        best.add(index, resize(plane, size))
     return _to_numpy(best.index, best.probability())
 
 
@@ -147,7 +150,7 @@ def _rows_are_exact() -> bool:
     generator = torch.Generator().manual_seed(0)
     plane = torch.randn(24, 17, generator=generator)
     size = 211, 97
-    whole = _resize(plane, size)
+    whole = resize(plane, size)
     for band in bands(plane.shape[0], size[0]):
         below = min(band.row + 1, plane.shape[0] - 1)
         upper, lower = (_widened(plane[None], row, size[1])[0] for row in (band.row, below))
@@ -164,7 +167,8 @@ def _widened(scores: torch.Tensor, row: int, width: int) -> torch.Tensor:
     )[0, :, 0]
 
 
-def _resize(plane: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def resize(plane: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A plane (h, w) brought to this height and width, as the library does it."""
     return functional.interpolate(plane[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 

@@ -16,12 +16,11 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
 
 from maskline.catalog import ModelSpec
-from maskline.errors import WeightsUnusable
+from maskline.errors import ImageUnreadable, WeightsUnusable
 from maskline.requests import Subtask
 from maskline.results import BACKGROUND_ID, MAX_PALETTE_ID
 from worker.family import (
     CategoryMap,
-    Mask,
     Resources,
     Segmentation,
     SegmentationInput,
@@ -40,6 +39,7 @@ from worker.hugging_face.queries import (
 )
 from worker.hugging_face.reduction import most_likely
 from worker.masks import Probabilities, to_confidence
+from worker.packed_mask import PackedMask
 from worker.torch_device import choose_device, memory_errors_told
 
 _QUERIES_OURS = {"detr", "mask2former", "maskformer"}  # whose masks are brought to size one at a time
@@ -163,11 +163,18 @@ class TransformersSegmenter:
 
     def _run(self, one: SegmentationInput) -> Library:
         task = {"task_inputs": [one.subtask.value]} if self._model.config.model_type == "oneformer" else {}
-        features = dict(
-            self._processor(
-                images=[one.image], return_tensors="pt", input_data_format="channels_last", **task
+        try:
+            features = dict(
+                self._processor(
+                    images=[one.image], return_tensors="pt", input_data_format="channels_last", **task
+                )
             )
-        )
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            height, width = one.image.shape[:2]
+            raise ImageUnreadable(
+                f"the model's preparation can't do with an image of {width} x {height} pixels: "
+                f"{_first_line(error)}"
+            ) from error
         patches = features.pop("patch_offsets", None)
         outputs = self._forward(
             **{
@@ -204,7 +211,7 @@ class TransformersSegmenter:
         for category in present[present != BACKGROUND_ID].tolist():
             mask = category_map == category
             score = float(probabilities[mask].mean(dtype=np.float64))
-            segments.append(self._segment_mask(category - 1, score, mask))
+            segments.append(self._segment_mask(category - 1, score, PackedMask.pack(mask)))
         return self._segmentation(category_map, probabilities, segments)
 
     def _find(
@@ -248,7 +255,9 @@ class TransformersSegmenter:
             mask = ids == info["id"]
             score = max(float(info["score"]), segments[info["id"]].score if info["id"] in segments else 0.0)
             class_map[mask], probabilities[mask] = info["label_id"], score
-            segments[info["id"]] = Found(class_index=info["label_id"], score=score, mask=mask)
+            segments[info["id"]] = Found(
+                class_index=info["label_id"], score=score, mask=PackedMask.pack(mask)
+            )
         return FoundSegments(
             segments=tuple(segments.values()), class_map=class_map, probabilities=probabilities
         )
@@ -270,9 +279,9 @@ class TransformersSegmenter:
         few = len(self._labels.classes) <= MAX_PALETTE_ID
         return ids.astype(np.uint8) if few else ids.astype(np.uint16)
 
-    def _segment_mask(self, class_index: int, score: float, mask: Mask) -> SegmentMask:
+    def _segment_mask(self, class_index: int, score: float, mask: PackedMask) -> SegmentMask:
         label = self._labels.classes[class_index].name
-        return SegmentMask(label=label, category_id=class_index + 1, score=score, mask=mask)
+        return SegmentMask(label=label, category_id=class_index + 1, score=score, packed=mask)
 
     def _segmentation(
         self, category_map: CategoryMap, probabilities: Probabilities, segments: Sequence[SegmentMask]

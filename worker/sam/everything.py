@@ -24,8 +24,9 @@ from segment_anything.utils.amg import (
 )
 from torchvision.ops.boxes import batched_nms
 
-from worker.family import Image, Mask
+from worker.family import Image
 from worker.masks import Probabilities
+from worker.packed_mask import Mask
 from worker.sam.decoder import decode
 from worker.sam.parameters import Everything
 from worker.torch_device import in_halves

@@ -140,8 +140,8 @@ def test_what_is_not_the_file_is_not_kept(tmp_path: Path) -> None:
     Hub.sums["model.safetensors"] = "0" * 64
     with pytest.raises(WeightsUnusable, match=r"another model\.safetensors of some/model"):
         WeightStore(tmp_path).pull(SPEC)
-    assert not (tmp_path / "mine").exists()
-    assert not (tmp_path / "mine.partial" / "model.safetensors").exists()
+    assert not (tmp_path / "some--model" / "main").exists()
+    assert list(tmp_path.rglob("model.safetensors")) == []
 
 
 @pytest.mark.usefixtures("site")
@@ -160,3 +160,19 @@ def test_a_hub_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(WeightsUnusable, match="can't be fetched from the hub"):
         WeightStore(tmp_path).pull(SPEC)
+
+
+@pytest.mark.usefixtures("site")
+def test_revisions_lie_side_by_side_and_never_mix(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path)
+    stale = tmp_path / "some--model" / "main.fedcba.partial"
+    stale.mkdir(parents=True)
+    (stale / "model-00001.safetensors").write_bytes(b"of another commit")
+    folder = store.pull(SPEC)
+    assert {file.name for file in folder.glob("*.safetensors")} == {"model.safetensors"}
+    assert not stale.exists()
+    pinned = SPEC.model_copy(update={"weights": Weights(hub="some/model", revision="refs/pr/1")})
+    with pytest.raises(WeightsUnusable, match="run: maskline models pull mine"):
+        store.verify(pinned)
+    assert store.pull(pinned) != folder
+    assert store.verify(SPEC) == folder

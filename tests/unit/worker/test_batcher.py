@@ -239,9 +239,21 @@ def test_the_folder_is_the_registry() -> None:
 
 @pytest.mark.parametrize("name", sorted(family_names()))
 def test_every_family_describes_its_models(name: str) -> None:
-    spec = ModelSpec(id="some/model", family=name, display_name="Some model")
+    options = {"sam": {"variant": "vit_b"}}.get(name, {})
+    spec = ModelSpec.model_validate(
+        {"id": "some/model", "family": name, "displayName": "Some model", "options": options}
+    )
     card = load_family(name).describe(spec)
     assert (card.id, card.family) == ("some/model", name)
     assert card.subtasks
     assert "confidenceThreshold" in card.parameters_schema["properties"]  # type: ignore[operator]
     assert card.parameters_schema["additionalProperties"] is False
+
+
+def test_an_entry_with_wrong_options_is_left_out_or_told() -> None:
+    wrong = ModelSpec(id="wrong", family="transformers", display_name="W", options={"variant": "vit_b"})
+    right = ModelSpec(id="right", family="grabcut", display_name="R")
+    catalog = {spec.id: spec for spec in (wrong, right)}
+    assert [card.id for card in Registry(catalog).cards()] == ["right"]
+    with pytest.raises(SettingsError, match="entry 'wrong': variant: Extra inputs"):
+        Registry(catalog, ["wrong"])

@@ -25,6 +25,7 @@ from worker.masks import (
     to_segments,
 )
 from worker.overlay import render_overlay
+from worker.packed_mask import PackedMask
 
 MASKS = hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24))
 PLANES = hnp.arrays(
@@ -100,7 +101,8 @@ def segmentation(ids: list[int]) -> Segmentation:
         category_map=category_map,
         confidence_map=np.arange(24, dtype=np.uint8).reshape(4, 6),
         segments=tuple(
-            SegmentMask(label=f"c{i}", category_id=i, score=0.5, mask=category_map == i) for i in ids
+            SegmentMask(label=f"c{i}", category_id=i, score=0.5, packed=PackedMask.pack(category_map == i))
+            for i in ids
         ),
         annotation_specs=(
             AnnotationSpec(id=0, display_name="background", color="#000000"),
@@ -174,3 +176,17 @@ def test_an_overlay_of_a_tiny_image_is_drawn(shape: tuple[int, int]) -> None:
     category_map = np.ones(shape, np.uint8)
     png = render_overlay(np.zeros((*shape, 3), np.uint8), category_map, annotation_specs(["a"]))
     assert np.asarray(Image.open(BytesIO(png))).shape == (*shape, 3)
+
+
+@given(
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    window=st.tuples(st.integers(0, 29), st.integers(0, 29), st.integers(0, 30), st.integers(0, 30)),
+    seed=st.integers(0, 99),
+)
+def test_a_packed_mask_is_the_mask(size: tuple[int, int], window: tuple[int, ...], seed: int) -> None:
+    x, y, width, height = window
+    whole = np.zeros(size, np.bool_)
+    part = whole[y : y + height, x : x + width]
+    part[:] = np.random.default_rng(seed).random(part.shape) < 0.1
+    assert np.array_equal(PackedMask.pack(whole).unpack(), whole)
+    assert np.array_equal(PackedMask.pack(part.copy(), x, y, size).unpack(), whole)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from maskline.catalog import ModelSpec, load_catalog
-from maskline.errors import WeightsUnusable
+from maskline.errors import ImageUnreadable, WeightsUnusable
 from maskline.requests import Subtask
 from maskline.weights import WeightStore
 from tests import tiny_transformers as tiny
@@ -307,3 +307,23 @@ def test_entries_that_do_not_fit(tmp_path: Path, fields: dict[str, Any], message
     tiny.save(tiny.beit, tmp_path)
     with pytest.raises(WeightsUnusable, match=message):
         load_entry(entry(tmp_path, [Subtask.SEMANTIC], **fields))
+
+
+def test_an_image_too_narrow_for_the_models_preparation_is_told(tmp_path: Path) -> None:
+    loaded = Loaded("detr", tmp_path)
+    narrow = SegmentationInput(
+        image=np.zeros((400, 1, 3), np.uint8),
+        image_key="",
+        prompts=(),
+        subtask=Subtask.SEMANTIC,
+        parameters=Parameters(),
+    )
+    with pytest.raises(ImageUnreadable, match="can't do with an image of 1 x 400 pixels"):
+        loaded.segmenter.segment([narrow])
+
+
+def test_extreme_logits_give_a_probability() -> None:
+    scores = torch.randn(9, 20, 20, generator=torch.Generator().manual_seed(0)) * 60
+    for way in (reduction.most_likely, reduction._by_planes):
+        _, probabilities = way(scores, (90, 90), are_logits=True)
+        assert np.all((probabilities >= 0) & (probabilities <= 1))
