@@ -19,11 +19,8 @@ from worker.masks import Probabilities
 
 ClassMap = NDArray[np.uint16]  #: (H, W), indices of classes
 
-_NEGLIGIBLE = 20.0  # a class by so much less likely than another, in logits, changes nothing that 8 bits show
+_NEGLIGIBLE = 16.0  # a class by so much less likely than another, in logits, changes nothing that 8 bits show
 _ROUNDING = 1e-3
-_LOWEST = (
-    -80.0
-)  # of logits under the highest: the exponential of less is 0, and all of them together might be
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +74,17 @@ class _Best:
         self._index.masked_fill_(self._is_better, index)
         torch.maximum(self._score, scores, out=self._score)
         if self._highest is not None:
-            self._sum.add_(scores.sub_(self._highest).clamp_(min=_LOWEST).exp_())
+            self._sum.add_(scores.sub_(self._highest).exp_())
+
+    def count(self, under_highest: torch.Tensor) -> None:
+        """Count a class that can't be the best; its logits less ``highest``, which are changed."""
+        self._sum.add_(under_highest.exp_())
 
     def probability(self) -> torch.Tensor:
         if self._highest is None:
             return self._score.clamp_(0, 1)
-        return self._score.sub_(self._highest).clamp_(min=_LOWEST).exp_().div_(self._sum)
+        # Far below the highest all are rounded to nothing, and what is left of the best is all that there is.
+        return self._score.sub_(self._highest).exp_().div_(self._sum).nan_to_num_(1.0)
 
     @property
     def index(self) -> torch.Tensor:
@@ -111,16 +113,20 @@ def _by_bands(
         rows = {row: rows[row] if row in rows else _widened(scores, row, width) for row in wanted}
         upper, lower = rows[wanted[0]], rows[wanted[1]]
         highest = torch.maximum(upper, lower)
-        # Between two rows a class stays between its two scores; who can't win and hardly counts is left out.
+        # Between two rows a class stays between its two scores. Most can't win there, and some hardly count.
         surely = torch.minimum(upper, lower).amax(0)
-        margin = _NEGLIGIBLE if are_logits else _ROUNDING
-        matters = (highest > surely - margin).any(1).nonzero().flatten().tolist()
+        can_win = (highest > surely - _ROUNDING).any(1)
+        counts = (highest > surely - _NEGLIGIBLE).any(1) & ~can_win
+        top = highest.amax(0)
         shape = band.upper.shape[0], width
-        best = _Best(shape, scores.device, highest.amax(0) if are_logits else None)
+        best = _Best(shape, scores.device, top if are_logits else None)
         blend = torch.empty(shape)
-        for index in matters:
+        for index in can_win.nonzero().flatten().tolist():
             torch.mul(lower[index], band.lower, out=blend)
             best.add(index, blend.addcmul_(upper[index], band.upper))
+        for index in counts.nonzero().flatten().tolist() if are_logits else ():
+            torch.mul(lower[index] - top, band.lower, out=blend)
+            best.count(blend.addcmul_(upper[index] - top, band.upper))
         window = np.s_[band.first : band.first + shape[0]]
         classes[window], probabilities[window] = _to_numpy(best.index, best.probability())
     return classes, probabilities
