@@ -134,7 +134,9 @@ def _from_raw(request: Request, max_image_bytes: int) -> Submission:
         except ValueError:
             faults.append(Fault("", f"this is no JSON: {value[:80]!r}", parameter=name))
     parsed, more = salvage(fields, JobParameters, in_query=True)
-    return Submission(request=parsed, faults=(*faults, *more), upload=_spool(request.stream))
+    return Submission(
+        request=parsed, faults=(*faults, *more), upload=_take(request.stream, request.content_length)
+    )
 
 
 def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
@@ -170,13 +172,19 @@ def _from_json(request: Request, max_image_bytes: int) -> Submission:
     except (binascii.Error, ValueError) as error:
         detail = f"not base64 ({error}); use the standard alphabet with padding, no prefix"
         raise InvalidRequest([*faults, Fault("/image/content", detail)]) from error
-    return Submission(request=parsed, faults=tuple(faults), upload=_measure(BytesIO(content)))
+    return Submission(request=parsed, faults=tuple(faults), upload=_in_memory(content))
 
 
-def _spool(stream: IO[bytes]) -> Upload:
+def _take(stream: IO[bytes], size: int | None) -> Upload:
+    if size is not None and size <= _IN_MEMORY_BYTES:
+        return _in_memory(stream.read())
     spool = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115 (the upload owns it)
     shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
     return _measure(spool)
+
+
+def _in_memory(body: bytes) -> Upload:
+    return Upload(file=BytesIO(body), size=len(body), sha256=hashlib.sha256(body).hexdigest())
 
 
 def _measure(file: BinaryIO) -> Upload:
