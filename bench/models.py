@@ -3,7 +3,6 @@
 Segment Anything ViT-B has random weights here: the time that it takes does not depend on them.
 """
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from torch.nn import functional
 
 from bench.figure import Figure, print_figures
+from bench.memory import forget_peak, peak_mb
 from bench.service import data_folder
 from maskline import Client, Prompt
 from maskline.local import Stack
@@ -54,13 +54,15 @@ def measure_semantic() -> list[Figure]:
     """150 classes of a picture of 12 megapixels."""
     scores = class_scores()
     most_likely(scores[:, :8], (100, 100), are_logits=True)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ratios, peak = [], 0
+    forget_peak()
+    before_mb = peak_mb("self")
+    ratios: list[float] = []
+    above_mb = 0.0
     for _ in range(3):
         began = time.perf_counter()
         classes, _ = most_likely(scores, (HEIGHT, WIDTH), are_logits=True)
         middle = time.perf_counter()
-        peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        above_mb = above_mb or peak_mb("self") - before_mb
         theirs = by_library(scores)
         ratios.append((time.perf_counter() - middle) / (middle - began))
         assert np.array_equal(classes, theirs)
@@ -76,7 +78,7 @@ def measure_semantic() -> list[Figure]:
         ),
         Figure(
             name=f"{name} peak memory above the scores",
-            measured=peak / 1024,
+            measured=above_mb,
             target=1500,
             unit="MB",
             better="lower",
@@ -209,14 +211,14 @@ def measure_memory(stack: Stack, client: Client, paths: list[Path]) -> Figure:
         thread.start()
     for thread in threads:
         thread.join()
-    status = Path(f"/proc/{pid}/status").read_text()
-    peak_kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+    assert pid is not None
+    worker_mb = peak_mb(pid)
     alone = subprocess.run(
         [sys.executable, "-m", "bench.encoder"], capture_output=True, text=True, check=True
     )
     return Figure(
         name="worker with vit_b under four clients, peak memory above one encoder's",
-        measured=peak_kb / 1024 - float(alone.stdout),
+        measured=worker_mb - float(alone.stdout),
         target=1000,
         unit="MB",
         better="lower",
