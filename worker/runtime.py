@@ -16,7 +16,7 @@ from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.catalog import load_catalog
 from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
-from maskline.settings import Settings
+from maskline.settings import Settings, SettingsError
 from maskline.weights import WeightStore
 from worker.family import Resources
 from worker.leases import LeaseKeeper
@@ -55,7 +55,11 @@ class Runtime:
         self._jobs = RedisJobStore(connection, idempotency_expiry_s=settings.idempotency_expiry)
         self._artifacts = S3ArtifactStore.from_settings(settings)
         self._directory = RedisModelDirectory(connection)
-        self._registry = Registry(load_catalog(settings.catalog_file), settings.worker_models)
+        try:
+            catalog = load_catalog(settings.catalog_file)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"MASKLINE_CATALOG_FILE: {error}") from error
+        self._registry = Registry(catalog, settings.worker_models)
         self.celery: Celery = make_celery(settings.redis_url, settings.redis_prefix, self._registry.specs)
         self._models = Residency(
             self._registry,

@@ -79,6 +79,10 @@ class ModelSpec(WireModel):
         )
 
 
+class NotACatalog(ValueError):
+    """A file that has another form than a catalog."""
+
+
 _CLASSES = TypeAdapter(tuple[ClassLabel, ...])
 _SPECS = TypeAdapter(tuple[ModelSpec, ...])
 
@@ -100,10 +104,10 @@ def _read(text: str, origin: str) -> tuple[ModelSpec, ...]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{origin} is no YAML: {error}") from error
+        raise NotACatalog(f"{origin} is no YAML: {error}") from error
     models = document.get("models", ...) if isinstance(document, dict) else ...
     if models is not None and not isinstance(models, list):
-        raise ValueError(f"{origin} is no catalog; it has to have a list under 'models'")
+        raise NotACatalog(f"{origin} is no catalog; it has to have a list under 'models'")
     return _SPECS.validate_python(models or ())
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from maskline.catalog import NotACatalog
 from maskline.client import (
     ApiError,
     Client,
@@ -99,7 +100,7 @@ def as_exit_code(error: Exception) -> int:
         case ValidationError():
             faults = ((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
             code, text = 2, "\n".join(": ".join(filter(None, fault)) for fault in faults)
-        case OSError():
+        case OSError() | NotACatalog():
             code, text = 2, str(error)
         case _:
             raise error
