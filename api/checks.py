@@ -60,7 +60,7 @@ def _parameter_faults(request: SegmentationRequest, card: ModelCard) -> list[Fau
 def _validator(card: ModelCard) -> Draft202012Validator:
     """Of the model's parameters, made again when a worker offers the model with others."""
     known = _validators.get(card.id)
-    if known is None or known.schema != card.parameters_schema:
+    if known is None or known.schema is not card.parameters_schema:
         known = _validators[card.id] = Draft202012Validator(card.parameters_schema)
     return known
 

@@ -7,9 +7,14 @@ workers         zset    worker names, by the time until which they live
 
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 
 from maskline.adapters.redis_connection import RedisConnection, translated
 from maskline.results import ModelCard
+
+_CARDS = 256  # that are remembered: one with many classes takes milliseconds to parse, and none changes often
+
+_card_of = lru_cache(_CARDS)(ModelCard.model_validate_json)
 
 
 class RedisModelDirectory:
@@ -41,7 +46,7 @@ class RedisModelDirectory:
     def cards(self) -> dict[str, ModelCard]:
         with translated():
             texts = self._redis.hgetall(f"{self._prefix}models")
-        return {model: ModelCard.model_validate_json(text) for model, text in sorted(texts.items())}
+        return {model: _card_of(text) for model, text in sorted(texts.items())}
 
     def available(self) -> set[str]:
         return {model for offer in self._offers().values() for model in offer.split(",") if model}

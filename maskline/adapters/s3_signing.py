@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -25,21 +25,27 @@ def presigned_url(
     now: datetime | None = None,
 ) -> str:
     """``url`` (without a query, its path quoted) with a signature that lasts ``expires_s`` seconds."""
-    parts = urlsplit(url)
+    host, slash, path = url.partition("//")[2].partition("/")
     stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    credential = _quoted(f"{access_key}/{scope}")
     query = (
-        f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={quote(f'{access_key}/{scope}', safe='')}"
+        f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={credential}"
         f"&X-Amz-Date={stamp}&X-Amz-Expires={expires_s}"
     )
     if session_token is not None:
-        query += f"&X-Amz-Security-Token={quote(session_token, safe='')}"
+        query += f"&X-Amz-Security-Token={_quoted(session_token)}"
     query += "&X-Amz-SignedHeaders=host"
-    canonical = f"{method}\n{parts.path}\n{query}\nhost:{parts.netloc}\n\nhost\nUNSIGNED-PAYLOAD"
+    canonical = f"{method}\n{slash}{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     key = _signing_key(secret_key, stamp[:8], region)
     signature = hmac.digest(key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
     return f"{url}?{query}&X-Amz-Signature={signature}"
+
+
+@lru_cache(maxsize=8)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 @lru_cache(maxsize=8)
