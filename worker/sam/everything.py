@@ -1,7 +1,8 @@
 """All masks of an image, from a grid of points: ``SamAutomaticMaskGenerator``'s result at a part of its cost.
 
-The steps and their order are upstream's, so the masks are the same. But a mask is brought to the image's size
-only after it passed the first filter, a few at a time, and no run lengths are made on the way.
+The steps and their order are upstream's, so the masks are the same. But the points go through a decoder that
+saves what they have in common, a mask is brought to the image's size only after it passed the first filter, a
+few at a time, and no run lengths are made on the way.
 """
 
 from collections.abc import Iterator
@@ -27,12 +28,12 @@ from torchvision.ops.boxes import batched_nms
 from worker.family import Image
 from worker.masks import Probabilities
 from worker.packed_mask import Mask
-from worker.sam.decoder import decode
 from worker.sam.parameters import Everything
+from worker.sam.point_decoder import PointDecoder
 from worker.torch_device import in_halves
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
-_CPU_POINTS = 8  # through the decoder together: 101 ms a point on two cores, 169 ms with 64
+_CPU_POINTS = 4  # through the decoder together: with more, what is made of them leaves the caches
 
 
 @dataclass(kw_only=True, slots=True)
@@ -101,14 +102,12 @@ def find_everything(predictor: SamPredictor, image: Image, parameters: Everythin
         parameters.points_per_side, parameters.crop_layers, parameters.crop_points_downscale_factor
     )
     found: list[tuple[_Candidates, tuple[int, int], tuple[int, int, int, int]]] = []
-    for crop, layer in zip(crops, layers, strict=True):
-        left, top, right, bottom = crop
+    for (left, top, right, bottom), layer in zip(crops, layers, strict=True):
+        crop = left, top, right, bottom
         if layer > 0:
             predictor.set_image(np.ascontiguousarray(image[top:bottom, left:right]))
-        candidates = _in_crop(
-            predictor, (left, top, right, bottom), grids[layer], (height, width), parameters
-        )
-        found.append((candidates, predictor.input_size, (left, top, right, bottom)))
+        search = _Search(predictor, crop, (height, width), parameters)
+        found.append((search.candidates(grids[layer]), predictor.input_size, crop))
     kept = _without_duplicates(found, parameters)
     masks = [
         FoundMask(
@@ -127,72 +126,72 @@ def find_everything(predictor: SamPredictor, image: Image, parameters: Everythin
     return sorted(masks, key=lambda one: -int(one.inside.sum()))
 
 
-def _in_crop(
-    predictor: SamPredictor,
-    crop: tuple[int, int, int, int],
-    grid: NDArray[np.float64],
-    image_size: tuple[int, int],
-    parameters: Everything,
-) -> _Candidates:
-    left, top, right, bottom = crop
-    size = (bottom - top, right - left)
-    points = grid * np.array(size)[None, ::-1]
-    at_once = parameters.points_per_batch
-    if predictor.device.type == "cpu":
-        at_once = min(at_once, _CPU_POINTS)
-    batches = [
-        candidates
-        for (batch,) in batch_iterator(at_once, points)
-        for candidates in in_halves(
-            lambda rows: _in_batch(predictor, rows, crop, image_size, parameters), batch
+class _Search:
+    """Looks for the masks of one crop."""
+
+    def __init__(
+        self,
+        predictor: SamPredictor,
+        crop: tuple[int, int, int, int],
+        image_size: tuple[int, int],
+        parameters: Everything,
+    ) -> None:
+        """``predictor``: with the crop's embedding; ``image_size``: height and width."""
+        self._predictor = predictor
+        self._decoder = PointDecoder(predictor.model, predictor.features)
+        self._crop = crop
+        self._image_size = image_size
+        self._parameters = parameters
+        left, top, right, bottom = crop
+        self._size = bottom - top, right - left
+
+    def candidates(self, grid: NDArray[np.float64]) -> _Candidates:
+        """What is found at a grid of points (P, 2), 0..1, without duplicates; boxes in the image."""
+        points = grid * np.array(self._size)[None, ::-1]
+        at_once = self._parameters.points_per_batch
+        if self._predictor.device.type == "cpu":
+            at_once = min(at_once, _CPU_POINTS)
+        batches = [
+            candidates
+            for (batch,) in batch_iterator(at_once, points)
+            for candidates in in_halves(self._at, batch)
+        ]
+        together = _Candidates(
+            logits=torch.cat([batch.logits for batch in batches]),
+            scores=torch.cat([batch.scores for batch in batches]),
+            boxes=torch.cat([batch.boxes for batch in batches]),
         )
-    ]
-    together = _Candidates(
-        logits=torch.cat([batch.logits for batch in batches]),
-        scores=torch.cat([batch.scores for batch in batches]),
-        boxes=torch.cat([batch.boxes for batch in batches]),
-    )
-    boxes = together.boxes.float()
-    keep = batched_nms(
-        boxes, together.scores, torch.zeros(len(boxes), device=boxes.device), parameters.box_nms_threshold
-    )
-    kept = together[keep]
-    kept.boxes = kept.boxes + torch.tensor([[left, top, left, top]], device=boxes.device)
-    return kept
+        boxes = together.boxes.float()
+        one_class = torch.zeros(len(boxes), device=boxes.device)
+        keep = batched_nms(boxes, together.scores, one_class, self._parameters.box_nms_threshold)
+        kept = together[keep]
+        left, top, _, _ = self._crop
+        kept.boxes = kept.boxes + torch.tensor([[left, top, left, top]], device=boxes.device)
+        return kept
 
-
-def _in_batch(
-    predictor: SamPredictor,
-    points: NDArray[np.float64],
-    crop: tuple[int, int, int, int],
-    image_size: tuple[int, int],
-    parameters: Everything,
-) -> _Candidates:
-    model = predictor.model
-    left, top, right, bottom = crop
-    size = (bottom - top, right - left)
-    coordinates = torch.as_tensor(predictor.transform.apply_coords(points, size), device=predictor.device)
-    labels = torch.ones(len(points), 1, dtype=torch.int, device=predictor.device)
-    logits, scores = decode(predictor, points=(coordinates[:, None], labels), boxes=None, multimask=True)
-    logits, scores = logits.flatten(0, 1), scores.flatten(0, 1)
-    if parameters.pred_iou_threshold > 0:
-        keep = scores > parameters.pred_iou_threshold
-        logits, scores = logits[keep], scores[keep]
-    stable, boxes = [], []
-    for part in _parts(logits, size):
-        large = _full(model, part[:, None], predictor.input_size, crop)
-        stability = calculate_stability_score(large, model.mask_threshold, parameters.stability_score_offset)
-        stable.append(stability >= parameters.stability_score_threshold)
-        boxes.append(batched_mask_to_box(large > model.mask_threshold))
-    if not stable:
-        empty = torch.zeros(0, 4, dtype=torch.int64, device=logits.device)
-        return _Candidates(logits=logits, scores=scores, boxes=empty)
-    candidates = _Candidates(logits=logits, scores=scores, boxes=torch.cat(boxes))
-    if parameters.stability_score_threshold > 0:
-        candidates = candidates[torch.cat(stable)]
-    height, width = image_size
-    at_edge = is_box_near_crop_edge(candidates.boxes, list(crop), [0, 0, width, height])
-    return candidates[~at_edge]
+    def _at(self, points: NDArray[np.float64]) -> _Candidates:
+        """What is found at some points, in pixels of the crop; boxes in the crop."""
+        predictor, parameters = self._predictor, self._parameters
+        coordinates = torch.as_tensor(
+            predictor.transform.apply_coords(points, self._size), device=predictor.device
+        )
+        logits, scores = self._decoder.decode(coordinates, parameters.pred_iou_threshold)
+        cut_off = predictor.model.mask_threshold
+        stable, boxes = [], []
+        for part in _parts(logits, self._size):
+            large = _full(predictor.model, part[:, None], predictor.input_size, self._crop)
+            stability = calculate_stability_score(large, cut_off, parameters.stability_score_offset)
+            stable.append(stability >= parameters.stability_score_threshold)
+            boxes.append(batched_mask_to_box(large > cut_off))
+        if not stable:
+            empty = torch.zeros(0, 4, dtype=torch.int64, device=logits.device)
+            return _Candidates(logits=logits, scores=scores, boxes=empty)
+        candidates = _Candidates(logits=logits, scores=scores, boxes=torch.cat(boxes))
+        if parameters.stability_score_threshold > 0:
+            candidates = candidates[torch.cat(stable)]
+        height, width = self._image_size
+        at_edge = is_box_near_crop_edge(candidates.boxes, list(self._crop), [0, 0, width, height])
+        return candidates[~at_edge]
 
 
 def _without_duplicates(

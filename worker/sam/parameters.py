@@ -19,7 +19,7 @@ class Everything(WireModel):
     points_per_side: int = Field(default=32, ge=1, le=128)
     """Without prompts: the points of the grid, along each side."""
     points_per_batch: int = Field(default=64, ge=1, le=1024)
-    """Without prompts: most points that go through the decoder together; on a CPU never more than 8."""
+    """Without prompts: most points that go through the decoder together; on a CPU never more than 4."""
     pred_iou_threshold: float = Field(default=0.88, ge=0, le=1)
     """Without prompts: masks of which the model thinks less than this are left out."""
     stability_score_threshold: float = Field(default=0.95, ge=0, le=1)

@@ -17,26 +17,10 @@ from maskline.errors import WeightsUnusable
 from maskline.requests import Prompt, Subtask
 from maskline.weights import WeightStore
 from tests.factories import picture
+from tests.sam_weights import find_discs
 from worker.families.sam import Parameters, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
-
-
-class BlobDecoder(MaskDecoder):  # type: ignore[misc]
-    """Upstream's decoder, to whose logits a blob is added at a place that the prompt determines.
-
-    Random weights alone give masks all over the image; a trained model's are local, and of many sizes.
-    """
-
-    def forward(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, scores = super().forward(*args, **kwargs)
-        mixing = torch.sin(torch.arange(3 * 256, dtype=torch.float).reshape(256, 3))
-        x, y, radius = torch.sigmoid(kwargs["sparse_prompt_embeddings"][:, 0] @ mixing / 4).unbind(1)
-        side = logits.shape[-1]
-        rows, columns = torch.meshgrid(torch.arange(side) / side, torch.arange(side) / side, indexing="ij")
-        distance = torch.hypot(columns - x[:, None, None], rows * 1.5 - y[:, None, None])
-        sizes = radius[:, None] * torch.tensor([0.2, 0.35, 0.5, 0.1])[: logits.shape[1]]
-        blobs = 60 * (sizes[:, :, None, None] - distance[:, None])
-        return 0.3 * logits + blobs, torch.sin(40 * scores + sizes) * 0.2 + 0.8
+from worker.sam.point_decoder import PointDecoder
 
 
 def small() -> Sam:
@@ -60,33 +44,22 @@ def small() -> Sam:
     return model.eval()
 
 
-def small_with_blobs() -> Sam:
-    """The same, for the automatic mode."""
-    model = small()
-    model.mask_decoder.__class__ = BlobDecoder
-    return model
-
-
-VARIANTS = {"small": small, "blobs": small_with_blobs}
 IMAGE = picture(120, 180)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def variants() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, build in VARIANTS.items():
-            patch.setitem(sam_model_registry, name, build)
+        patch.setitem(sam_model_registry, "small", small)
         yield
 
 
 @pytest.fixture(scope="module")
 def upstream() -> dict[str, Sam]:
-    """Each variant with the same random weights."""
+    """A model with random weights, and one that finds discs."""
     torch.manual_seed(7)
-    state = small().state_dict()
-    models = {name: build() for name, build in VARIANTS.items()}
-    for model in models.values():
-        model.load_state_dict(state)
+    models = {"small": small(), "discs": small()}
+    find_discs(models["discs"])
     return models
 
 
@@ -94,8 +67,9 @@ def upstream() -> dict[str, Sam]:
 def folder(tmp_path_factory: pytest.TempPathFactory, upstream: dict[str, Sam]) -> Path:
     """Where the checkpoint is, in both formats."""
     folder = tmp_path_factory.mktemp("weights")
+    for name, model in upstream.items():
+        torch.save(model.state_dict(), folder / f"{name}.pth")
     state = upstream["small"].state_dict()
-    torch.save(state, folder / "small.pth")
     save_file({name: value.contiguous() for name, value in state.items()}, folder / "small.safetensors")
     return folder
 
@@ -230,6 +204,25 @@ def test_the_encoder_runs_once_for_an_image(folder: Path, monkeypatch: pytest.Mo
     assert len(runs) == 4
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("threshold", [0.0, 0.87, 9.0])
+@pytest.mark.parametrize("weights", ["small", "discs"])
+def test_points_are_decoded_as_upstream_does(
+    upstream: dict[str, Sam], weights: str, threshold: float
+) -> None:
+    predictor = SamPredictor(upstream[weights])
+    predictor.set_image(IMAGE)
+    points = torch.tensor([[12.0, 30.0], [128.5, 60.25], [255.0, 170.0]])
+    logits, scores, _ = predictor.predict_torch(points[:, None], torch.ones(3, 1), return_logits=True)
+    decoder = PointDecoder(predictor.model, predictor.features)
+    found, qualities = decoder.decode(points, threshold)
+    wanted = scores > threshold if threshold else torch.ones_like(scores, dtype=torch.bool)
+    assert torch.allclose(qualities, scores[wanted], atol=1e-5)
+    large = predictor.model.postprocess_masks(found[:, None], predictor.input_size, predictor.original_size)
+    assert found.shape == (int(wanted.sum()), 64, 64)
+    assert torch.allclose(large[:, 0], logits[wanted], rtol=1e-4, atol=1e-4 * float(logits.abs().max()))
+
+
 EVERYTHING: list[dict[str, Any]] = [
     {},
     {"stability_score_threshold": 0, "pred_iou_threshold": 0},
@@ -245,7 +238,7 @@ def test_everything_is_what_upstream_finds(
 ) -> None:
     options = {"points_per_side": 8, "pred_iou_threshold": 0.5, "stability_score_threshold": 0.5, **options}
     theirs = SamAutomaticMaskGenerator(
-        upstream["blobs"],
+        upstream["discs"],
         points_per_side=options["points_per_side"],
         pred_iou_thresh=options["pred_iou_threshold"],
         stability_score_thresh=options["stability_score_threshold"],
@@ -254,7 +247,7 @@ def test_everything_is_what_upstream_finds(
         crop_n_points_downscale_factor=options.get("crop_points_downscale_factor", 1),
         min_mask_region_area=options.get("min_mask_region_area", 0),
     ).generate(IMAGE)
-    found = ask(loaded(folder / "small.pth", "blobs"), **options)
+    found = ask(loaded(folder / "discs.pth"), **options)
     assert len(theirs) > 1, "the test's weights find nothing"
     assert sorted(segment.mask.tobytes() for segment in found.segments) == sorted(
         one["segmentation"].tobytes() for one in theirs
