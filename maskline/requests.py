@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from maskline.errors import Fault
+from maskline.plain_words import Right
 from maskline.wire import WireModel
 
 MAX_PROMPTS = 1024
@@ -122,7 +123,11 @@ class Prompt(WireModel):
 class Webhook(WireModel):
     """Whom to call when the job changes its state."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    url: Annotated[
+        str,
+        Field(pattern=r"^https?://[^\s]+$", max_length=2048),
+        Right("give an http or https URL of at most 2048 characters"),
+    ]
     """Where to POST the event; http or https."""
     events: Annotated[tuple[EventType, ...], Field(min_length=1)] = (
         EventType.SUCCEEDED,
@@ -131,7 +136,14 @@ class Webhook(WireModel):
         EventType.EXPIRED,
     )
     """Which events to send."""
-    secret: Annotated[str, Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$")] | None = None
+    secret: (
+        Annotated[
+            str,
+            Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$"),
+            Right("give whsec_ and the base64 of 24 to 64 bytes"),
+        ]
+        | None
+    ) = None
     """Signing secret as Standard Webhooks writes it (``whsec_`` and base64 of 24 to 64 bytes).
     Left out: the service's own secret, if its operator set one. Never given back."""
 

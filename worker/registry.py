@@ -10,6 +10,7 @@ import structlog
 from pydantic import ValidationError
 
 from maskline.catalog import ModelSpec
+from maskline.plain_words import tell
 from maskline.results import ModelCard
 from maskline.settings import SettingsError
 from worker import families
@@ -45,8 +46,7 @@ def _card(spec: ModelSpec) -> ModelCard:
     try:
         return load_family(spec.family).describe(spec)
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise SettingsError(f"the catalog's entry {spec.id!r}: {faults}") from error
+        raise SettingsError(f"the catalog's entry {spec.id!r}: {tell(error, 'options')}") from error
 
 
 def _can_run(spec: ModelSpec) -> bool:

@@ -24,6 +24,7 @@ from maskline.client import (
 )
 from maskline.client.connection import DEFAULT_URL
 from maskline.errors import WeightsUnusable
+from maskline.plain_words import tell
 
 EXIT_CODES = {
     0: "done",
@@ -98,8 +99,7 @@ def as_exit_code(error: Exception) -> int:
         case WeightsUnusable():
             code, text = 4, error.message
         case ValidationError():
-            faults = ((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
-            code, text = 2, "\n".join(": ".join(filter(None, fault)) for fault in faults)
+            code, text = 2, tell(error)
         case OSError() | NotACatalog():
             code, text = 2, str(error)
         case _:

@@ -18,6 +18,7 @@ from rich.progress import (
 
 from maskline.catalog import ModelSpec, add_to_catalog, load_catalog
 from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, results, to_people
+from maskline.plain_words import tell
 from maskline.requests import Subtask
 from maskline.settings import Settings
 from maskline.weights import WeightStore
@@ -191,8 +192,7 @@ def add_model(
     try:
         add_to_catalog(catalog, ModelSpec.model_validate(_without_none(entry)))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise typer.BadParameter(faults) from error
+        raise typer.BadParameter(tell(error)) from error
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     results.print(f"{model_id} is in {catalog}", highlight=False, soft_wrap=True)

@@ -103,8 +103,8 @@ CASES = (
         pointer="/metadata",
     ),
     Bad(
-        "webhook by ftp", 422, "invalid_request", "pattern", request={"webhook": {"url": "ftp://example.com"}},
-        pointer="/webhook/url",
+        "webhook by ftp", 422, "invalid_request", "an http or https URL", pointer="/webhook/url",
+        request={"webhook": {"url": "ftp://example.com"}},
     ),
 )  # fmt: skip
 
