@@ -45,17 +45,27 @@ def load_family(name: str) -> ModelFamily:
 def _card(spec: ModelSpec) -> ModelCard:
     try:
         return load_family(spec.family).describe(spec)
-    except ValidationError as error:
-        raise SettingsError(f"the catalog's entry {spec.id!r}: {tell(error, 'options')}") from error
+    except ValueError as error:  # Pydantic's are of this kind
+        told = tell(error, "options") if isinstance(error, ValidationError) else str(error)
+        raise SettingsError(f"the catalog's entry {spec.id!r}: {told}") from error
 
 
-def _can_run(spec: ModelSpec) -> bool:
-    try:
-        _card(spec)
-    except SettingsError as error:
-        logger.warning("model left out", model=spec.id, reason=str(error))
-        return False
-    return True
+def left_out(catalog: Mapping[str, ModelSpec]) -> dict[str, str]:
+    """Why models can't be offered here, by their ids: a bad entry, or a package that is not installed."""
+    reasons = {}
+    for model, spec in catalog.items():
+        try:
+            _card(spec)
+        except SettingsError as error:
+            reasons[model] = str(error)
+    return reasons
+
+
+def _all_that_can_run(catalog: Mapping[str, ModelSpec]) -> tuple[str, ...]:
+    reasons = left_out(catalog)
+    for model, reason in reasons.items():
+        logger.warning("model left out", model=model, reason=reason)
+    return tuple(model for model in catalog if model not in reasons)
 
 
 class Registry:
@@ -67,7 +77,7 @@ class Registry:
         Raises:
             SettingsError: an id is not in the catalog, or its family does not exist or take its options.
         """
-        chosen = tuple(offered) or tuple(model for model, spec in catalog.items() if _can_run(spec))
+        chosen = tuple(offered) or _all_that_can_run(catalog)
         unknown = sorted(set(chosen) - set(catalog))
         if unknown:
             raise SettingsError(f"not in the catalog: {', '.join(unknown)}; it has: {', '.join(catalog)}")

@@ -65,6 +65,11 @@ def connect(url: str | None, api_key: str | None) -> Client:
     return Client(url or DEFAULT_URL, api_key)
 
 
+def remark(text: str) -> None:
+    """A line to people, to the letter."""
+    to_people.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
     """One JSON document on standard output."""
     if isinstance(value, BaseModel):

@@ -5,12 +5,14 @@ from pydantic import Field
 from maskline.wire import WireModel
 from worker.family import CommonParameters
 
+VARIANTS = ("vit_b", "vit_l", "vit_h")
+
 
 class Options(WireModel):
     """What a catalog entry of this family says."""
 
     variant: str
-    """A key of ``segment_anything.sam_model_registry``: ``vit_b``, ``vit_l`` or ``vit_h``."""
+    """A key of ``segment_anything.sam_model_registry``: one of ``VARIANTS``."""
 
 
 class Everything(WireModel):

@@ -1,5 +1,6 @@
 """The command ``maskline`` as a process sees it: arguments in; exit code, output and requests out."""
 
+import hashlib
 import json
 import os
 import re
@@ -419,13 +420,15 @@ def test_models_are_listed_to_the_letter(service: Service, maskline: Maskline) -
 
 def test_a_model_of_ones_own_is_added_and_listed_with_its_weights(maskline: Maskline, tmp_path: Path) -> None:
     catalog, weights = tmp_path / "own.yaml", tmp_path / "own.pth"
-    add = ("models", "add", "our/sam", "--family", "sam", "--catalog", str(catalog))
+    add = ("models", "add", "our/sam", "--family", "sam", "--variant", "vit_b", "--catalog", str(catalog))
     refused = maskline(*add)
     assert refused.code == 2
-    assert "give exactly one of url, path and hub" in refused.told
+    assert "weights: give exactly one of url, path and hub" in refused.told
     assert not catalog.exists()
-    assert maskline(*add, "--path", str(weights), "--variant", "vit_b").code == 0
-    again = maskline(*add, "--path", str(weights))
+    added = maskline(*add, "--path", weights, "--license", "MIT")
+    assert (added.code, added.out) == (0, f"our/sam is in {catalog}\n")
+    assert added.told == f"There is nothing at {weights} yet; put the weights there."
+    again = maskline(*add, "--path", weights)
     assert again.code == 2
     assert "already" in again.told
     here = ("models", "list", "--here", "--json", "--catalog", str(catalog), "--folder", str(tmp_path))
@@ -434,10 +437,107 @@ def test_a_model_of_ones_own_is_added_and_listed_with_its_weights(maskline: Mask
     assert states["sam_vit_b"] == states["our/sam"] == "missing"
     weights.write_bytes(b"x")
     [ours] = [model for model in json.loads(maskline(*here).out) if model["id"] == "our/sam"]
-    assert (ours["weightsState"], ours["options"]) == ("here", {"variant": "vit_b"})
-    assert any(
-        "our/sam" in line and "here" in line for line in maskline(*here[:3], *here[4:]).out.splitlines()
+    assert (ours["weightsState"], ours["options"], ours["license"]) == ("here", {"variant": "vit_b"}, "MIT")
+    assert (ours["offeredHere"], "leftOut" in ours) == (True, False)
+    listed = maskline(*here[:3], *here[4:])
+    [row] = [line for line in listed.out.splitlines() if "our/sam" in line]
+    assert [cell.strip() for cell in row.split("│")[1:6]] == ["our/sam", "sam", "here", "yes", "MIT"]
+    assert "nothing else was checked" in listed.told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("sam --path file", "needs its --variant, one of vit_b, vit_l, vit_h"),
+        ("sam --path file --variant vit_x", "'vit_x' is not one of 'vit_b', 'vit_l', 'vit_h'"),
+        ("sam --path folder --variant vit_b", "folder is a folder; the weights of sam are a file"),
+        ("sam --hub a/b --variant vit_b", "--hub is not for sam"),
+        ("sam --path file --variant vit_b --labels ade20k", "--labels is not for sam"),
+        ("transformers --path file", "file is a file; the weights of transformers are a folder"),
+        ("transformers --path folder --variant vit_b", "--variant is not for transformers"),
+        ("transformers --weights-url https://a.test/b", "--weights-url is not for transformers"),
+        ("transformers --path folder --labels ade", "'ade' is not one of 'ade20k', 'coco_panoptic'"),
+        ("transformers --hub name", "weights.hub: give the name of a model on the hub, as OWNER/NAME"),
+        ("grabcut", "'grabcut' is not one of 'sam', 'transformers'"),
+    ],
+)
+def test_a_model_that_can_not_work_is_not_added(
+    maskline: Maskline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder").mkdir()
+    ended = maskline("models", "add", "mine", "--catalog", "own.yaml", "--family", *options.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert told in " ".join(ended.told.replace("│", " ").split())
+    assert not Path("own.yaml").exists()
+
+
+def test_to_take_the_place_of_a_shipped_model_is_told(maskline: Maskline, tmp_path: Path) -> None:
+    options = ("--family", "transformers", "--path", tmp_path, "--catalog", tmp_path / "own.yaml")
+    ended = maskline("models", "add", "sam_vit_b", *options)
+    assert ended.code == 0
+    assert ended.told == "sam_vit_b takes the place of the shipped model with that id."
+
+
+def test_models_that_a_worker_leaves_out_are_listed_with_the_reason(
+    maskline: Maskline, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "own.yaml"
+    catalog.write_text(
+        """\
+models:
+  - {id: a, family: sams, displayName: A}
+  - {id: b, family: sam, displayName: B, weights: {path: b.pth}, options: {variant: vit_x}}
+  - {id: c, family: transformers, displayName: C}
+  - {id: d, family: transformers, displayName: D, weights: {hub: d/d}, options: {dtype: int8}}
+"""
     )
+    reasons = {
+        "a": "there is no model family 'sams'; there are: grabcut, sam, transformers",
+        "b": "the catalog's entry 'b': options.variant: give one of vit_b, vit_l, vit_h",
+        "c": "the catalog's entry 'c': weights: a model of the family 'transformers' needs them",
+        "d": "the catalog's entry 'd': options.dtype: it should be 'float32' or 'bfloat16'",
+    }
+    here = ("models", "list", "--here", "--catalog", str(catalog), "--folder", str(tmp_path))
+    models = json.loads(maskline(*here, "--json").out)
+    assert {model["id"]: model["leftOut"] for model in models if not model["offeredHere"]} == reasons
+    listed = maskline(*here)
+    assert listed.err.splitlines() == [f"{model}: {reason}" for model, reason in reasons.items()]
+    assert [line.split("│")[4].strip() for line in listed.out.splitlines()[-5:-1]] == ["no"] * 4
+
+
+def test_where_no_worker_is_installed_that_is_told(
+    maskline: Maskline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker/__init__.py").touch()
+    (tmp_path / "worker/offer.py").write_text("import structlog_is_not_here")
+    monkeypatch.chdir(tmp_path)
+    ended = maskline("models", "list", "--here", "--json", "--folder", tmp_path)
+    assert ended.code == 0
+    assert ended.told.startswith("no worker can run here (ModuleNotFoundError: No module named")
+    assert not any("offeredHere" in model or "leftOut" in model for model in json.loads(ended.out))
+
+
+def test_what_was_checked_of_weights_is_told(maskline: Maskline, tmp_path: Path) -> None:
+    catalog, weights = tmp_path / "own.yaml", tmp_path / "own.pth"
+    weights.write_bytes(b"x")
+    add = ("--family", "sam", "--variant", "vit_b", "--path", weights, "--catalog", catalog)
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    assert maskline("models", "add", "plain", *add).code == 0
+    assert maskline("models", "add", "known", *add, "--sha256", sha256).code == 0
+    for command in ("verify", "pull"):
+        ask = ("models", command, "--catalog", catalog, "--folder", tmp_path)
+        assert maskline(*ask, "grabcut") == (0, "", "grabcut needs no weights\n")
+        known, plain = maskline(*ask, "known"), maskline(*ask, "plain")
+        assert known[:2] == plain[:2] == (0, f"{weights}\n")
+        assert known.told == "checked against the catalog's SHA-256"
+        assert plain.told == "no SHA-256 is known; checked only that it is there"
+    weights.write_bytes(b"y")
+    wrong = maskline("models", "verify", "known", "--catalog", catalog)
+    assert (wrong.code, wrong.out) == (4, "")
+    assert wrong.told.endswith("put the right file there, or change the catalog")
 
 
 def test_keys_are_listed_to_the_letter(service: Service, maskline: Maskline) -> None:
