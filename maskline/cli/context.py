@@ -24,14 +24,16 @@ from maskline.client import (
 )
 from maskline.client.connection import DEFAULT_URL
 from maskline.errors import WeightsUnusable
+from maskline.local import StackError
 from maskline.plain_words import tell
+from maskline.settings import SettingsError
 
 EXIT_CODES = {
     0: "done",
     1: "the job ended without success",
     2: "wrong use of the command",
     3: "the service refused the request",
-    4: "the service can't be reached, or is unavailable; weights can't be had",
+    4: "the service can't be reached or started, or is unavailable; weights can't be had, or are wrong",
     5: "the wait was over before the job",
     130: "Ctrl-C",
 }
@@ -101,11 +103,11 @@ def as_exit_code(error: Exception) -> int:
             code, text = 4, str(error)
         case ApiError() | MasklineError():
             code, text = 3, str(error)
-        case WeightsUnusable():
-            code, text = 4, error.message
+        case WeightsUnusable() | StackError():
+            code, text = 4, str(error)
         case ValidationError():
             code, text = 2, tell(error)
-        case OSError() | NotACatalog():
+        case OSError() | NotACatalog() | SettingsError():
             code, text = 2, str(error)
         case _:
             raise error

@@ -19,6 +19,7 @@ import typer
 from pydantic import ValidationError
 
 from maskline.cli import main
+from maskline.cli.context import EXIT_CODES
 from maskline.cli.prompts import read_prompts
 from maskline.client import Client
 from maskline.requests import Prompt
@@ -245,10 +246,24 @@ def test_an_error_that_nobody_expects_is_not_hidden(
         main()
 
 
-def test_help_tells_the_exit_codes(maskline: Maskline) -> None:
+def test_help_and_the_docs_tell_the_exit_codes(maskline: Maskline) -> None:
+    told = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
     ended = maskline("--help")
     assert ended.code == 0
-    assert "5 the wait was over before the job" in " ".join(ended.out.split())
+    assert told in " ".join(ended.out.split())
+    docs = Path(__file__).parents[3] / "docs" / "api.md"
+    assert told in " ".join(docs.read_text("utf-8").split())
+
+
+def test_weights_that_can_not_be_had(maskline: Maskline, tmp_path: Path) -> None:
+    for command in ("verify", "pull"):
+        catalog = tmp_path / "own.yaml"
+        catalog.write_text(
+            "models: [{id: a, family: sam, displayName: A, weights: {path: none.pth}}]", "utf-8"
+        )
+        ended = maskline("models", command, "a", "--catalog", catalog)
+        assert (ended.code, ended.out) == (4, "")
+        assert "none.pth; put them there" in ended.told
 
 
 def test_version(maskline: Maskline) -> None:
@@ -646,6 +661,33 @@ def server() -> Iterator[str]:
         yield f"http://127.0.0.1:{http_server.server_port}"
         http_server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CATALOG_FILE", "none.yaml", "the catalog none.yaml can't be read: No such file or directory\n"),
+        ("CATALOG_FILE", "own.yaml", "own.yaml: a: family: this field is required\n"),
+        ("LEASE", "never", "MASKLINE_LEASE: it should be a valid number"),
+    ],
+)
+@pytest.mark.parametrize("command", [("up", "--data-dir", "data"), ("demo", "--out", "demo")])
+def test_a_service_with_wrong_settings_is_not_started(
+    tmp_path: Path, command: tuple[str, ...], name: str, value: str, told: str
+) -> None:
+    (tmp_path / "own.yaml").write_text("models: [{id: a, displayName: A}]")
+    ended = subprocess.run(
+        [sys.executable, "-m", "maskline", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, f"MASKLINE_{name}": value},
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
+    assert list(tmp_path.rglob("*.log")) == []
 
 
 @pytest.mark.parametrize(("key", "code"), [("right", 0), ("wrong", 3)])
