@@ -63,7 +63,8 @@ class Settings(BaseModel):
     catalog_file: Path | None = None
     """YAML file with models of your own, over the shipped catalog."""
     worker_models: tuple[str, ...] = ()
-    """Ids of the models that this worker offers, separated by commas; unset: all of the catalog."""
+    """Ids of the models that this worker offers, separated by commas; unset: all of the catalog that it
+    can run."""
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     """Jobs that a worker holds at once; they overlap fetching, decoding, rendering and storing."""
     weights_dir: Path = Path("~/.cache/maskline/weights")

@@ -16,7 +16,10 @@ class Options(WireModel):
 
 
 class Everything(WireModel):
-    """Parameters of the automatic mode; they mean what ``SamAutomaticMaskGenerator``'s do."""
+    """Parameters of the automatic mode; they mean what ``SamAutomaticMaskGenerator``'s do.
+
+    Beside prompts they are ignored.
+    """
 
     points_per_side: int = Field(default=32, ge=1, le=128)
     """Without prompts: the points of the grid, along each side."""

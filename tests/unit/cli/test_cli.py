@@ -17,8 +17,10 @@ import httpx
 import pytest
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from maskline.cli import main
+from maskline.cli import app, main
 from maskline.cli.context import EXIT_CODES
 from maskline.cli.prompts import read_prompts
 from maskline.client import Client
@@ -253,6 +255,19 @@ def test_help_and_the_docs_tell_the_exit_codes(maskline: Maskline) -> None:
     assert told in " ".join(ended.out.split())
     docs = Path(__file__).parents[3] / "docs" / "api.md"
     assert told in " ".join(docs.read_text("utf-8").split())
+
+
+def test_the_docs_name_every_command_and_every_option_of_models_add() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    api, models = ((docs / name).read_text("utf-8") for name in ("api.md", "models.md"))
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    groups = {name: one for name, one in command.commands.items() if isinstance(one, TyperGroup)}
+    assert f"`maskline {' | '.join(name for name in command.commands if name not in groups)}`" in api
+    for name, group in groups.items():
+        assert f"`maskline {name} {' | '.join(group.commands)}`" in api
+    options = [option for one in groups["models"].commands["add"].params for option in one.opts]
+    assert [option for option in options if option.startswith("--") and f"`{option}`" not in models] == []
 
 
 def test_weights_that_can_not_be_had(maskline: Maskline, tmp_path: Path) -> None:
