@@ -28,12 +28,11 @@ def load_family(name: str) -> ModelFamily:
     """A family by its name, imported on first use.
 
     Raises:
-        SettingsError: there is no such family, or a package that it needs is not installed.
+        ValueError: there is no such family.
+        SettingsError: a package that it needs is not installed.
     """
     if name not in family_names():
-        raise SettingsError(
-            f"there is no model family {name!r}; there are: {', '.join(sorted(family_names()))}"
-        )
+        raise ValueError(f"family: there is no {name!r}; there are: {', '.join(sorted(family_names()))}")
     family = cast(ModelFamily, import_module(f"{families.__name__}.{name}"))
     absent = [package for package in family.PACKAGES if find_spec(package) is None]
     if absent:
@@ -82,8 +81,8 @@ class Registry:
         if unknown:
             raise SettingsError(f"not in the catalog: {', '.join(unknown)}; it has: {', '.join(catalog)}")
         self.specs = {model: catalog[model] for model in chosen}
-        self.families = {model: load_family(spec.family) for model, spec in self.specs.items()}
         self._cards = [_card(spec) for spec in self.specs.values()]
+        self.families = {model: load_family(spec.family) for model, spec in self.specs.items()}
 
     def cards(self) -> list[ModelCard]:
         """The card of each model."""

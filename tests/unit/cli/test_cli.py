@@ -524,7 +524,7 @@ models:
 """
     )
     reasons = {
-        "a": "there is no model family 'sams'; there are: grabcut, sam, transformers",
+        "a": "the catalog's entry 'a': family: there is no 'sams'; there are: grabcut, sam, transformers",
         "b": "the catalog's entry 'b': options.variant: give one of vit_b, vit_l, vit_h",
         "c": "the catalog's entry 'c': weights: a model of the family 'transformers' needs them",
         "d": "the catalog's entry 'd': options.dtype: it should be 'float32' or 'bfloat16'",

@@ -231,8 +231,13 @@ def test_an_unknown_model_or_parameter_is_refused() -> None:
 
 def test_the_folder_is_the_registry() -> None:
     assert "grabcut" in family_names()
-    with pytest.raises(SettingsError, match="grabcut"):
+    with pytest.raises(ValueError, match="grabcut"):
         load_family("os")
+    misspelt = ModelSpec(id="ours", family="grabcat", display_name="O")
+    with pytest.raises(
+        SettingsError, match="entry 'ours': family: there is no 'grabcat'; there are: grabcut"
+    ):
+        Registry({"ours": misspelt}, ["ours"])
     with pytest.raises(SettingsError, match="not in the catalog: nothing"):
         Registry({}, ["nothing"])
 
