@@ -1,13 +1,18 @@
 """What a request must be for the model that it names; every fault is told at once."""
 
 import json
+from collections.abc import Mapping
+from typing import cast
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, ValidationError
+from pydantic import JsonValue
 
 from api.errors import pointer
 from maskline.errors import Fault
 from maskline.requests import MAX_METADATA_BYTES, SegmentationRequest, outside
 from maskline.results import ModelCard
+
+JsonObject = Mapping[str, JsonValue]
 
 
 def faults_of_request(
@@ -51,9 +56,20 @@ def _prompt_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]
 
 
 def _parameter_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
+    errors = sorted(_validator(card).iter_errors(request.parameters), key=str)
+    return [fault for error in errors for fault in _faults_of(error, card)]
+
+
+def _faults_of(error: ValidationError, card: ModelCard) -> list[Fault]:
+    if error.validator != "additionalProperties":
+        return [Fault(pointer("parameters", *error.absolute_path), error.message)]
+    values, schema = cast(JsonObject, error.instance), cast(JsonObject, error.schema)
+    known = cast(JsonObject, schema.get("properties", {}))
+    detail = f"{card.id} has no such parameter; it has {', '.join(known)}"
     return [
-        Fault(pointer("parameters", *error.absolute_path), error.message)
-        for error in sorted(_validator(card).iter_errors(request.parameters), key=str)
+        Fault(pointer("parameters", *error.absolute_path, name), detail)
+        for name in values
+        if name not in known
     ]
 
 

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from maskline import errors
 from maskline.errors import Fault, InvalidRequest, ServiceError
+from maskline.plain_words import words
 from maskline.resources import FaultResource, Problem
 
 logger = structlog.get_logger(module=__name__)
@@ -68,7 +69,7 @@ def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
     return [
         Fault(
             "" if in_query else pointer(*fault["loc"]),
-            _WORDS.get(fault["type"]) or _sentence(fault["msg"]),
+            _WORDS.get(fault["type"]) or words(fault),
             parameter=str(fault["loc"][0]) if in_query and fault["loc"] else None,
         )
         for fault in error.errors(include_url=False, include_context=False, include_input=False)
@@ -80,18 +81,13 @@ def pointer(*parts: str | int) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-# Pydantic's type of a fault -> our words, where its own speak of Python.
+# Pydantic's type of a fault -> what helps those who write JSON.
 _WORDS = {
     "extra_forbidden": "there is no such field; see /openapi.json for those that there are",
     "tuple_type": "give a JSON array",
     "model_type": "give a JSON object",
     "dict_type": "give a JSON object",
 }
-
-
-def _sentence(message: str) -> str:
-    message = message.removeprefix("Value error, ").replace("Tuple should", "It should")
-    return message[:1].lower() + message[1:]
 
 
 def _service_error(error: ServiceError) -> Response:

@@ -17,6 +17,7 @@ from pydantic import Field, JsonValue, model_validator
 from api.body import BROKEN_OFF, parse_body, parse_json, salvage
 from api.openapi import parse_query
 from maskline.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedMediaType
+from maskline.plain_words import Right
 from maskline.requests import SegmentationRequest
 from maskline.wire import WireModel
 
@@ -29,14 +30,26 @@ _MAX_REQUEST_BYTES = 1 << 20  # of JSON, without the image
 _JSON_PARAMETERS = frozenset({"prompts", "parameters", "outputs", "webhook", "metadata"})
 
 
+ImageUrl = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s]+$", max_length=4096),
+    Right("give an http or https URL of at most 4096 characters"),
+]
+ImageUri = Annotated[
+    str,
+    Field(pattern=r"^s3://[^/\s]+/.+$", max_length=2048),
+    Right("give s3://BUCKET/KEY, of at most 2048 characters"),
+]
+
+
 class ImageSource(WireModel):
     """Where the image is; exactly one of the fields."""
 
     content: str | None = None
     """The image's bytes in base64 (standard alphabet)."""
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=4096)] | None = None
+    url: ImageUrl | None = None
     """http or https; fetched by the worker."""
-    uri: Annotated[str, Field(pattern=r"^s3://[^/\s]+/.+$", max_length=2048)] | None = None
+    uri: ImageUri | None = None
     """``s3://bucket/key`` in a bucket that the operator opened for import."""
 
     @model_validator(mode="after")

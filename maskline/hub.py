@@ -1,20 +1,19 @@
 """Weights from the Hugging Face hub: a model's folder, whole and checked, or nothing.
 
-Beside the files lies ``SHA256SUMS``, as ``sha256sum`` writes it, so that they can be checked again offline.
+Beside the files lies ``SHA256SUMS``, so that they can be checked again offline.
 """
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from maskline.errors import WeightsUnusable
+from maskline.sums import sha256_of, write_sums
 
 Progress = Callable[[int, int | None], None]
 """Told of the bytes that are there, and of how many there will be, if that is known."""
 
-SUMS = "SHA256SUMS"
 _WEIGHTS = (".safetensors", ".bin")  # the first is taken alone where it is there
 _BESIDE = (".json", ".txt", ".model")  # configuration, and the words of models that read
 
@@ -54,31 +53,11 @@ def _finish(hub: str, files: Sequence[Any], partial: Path, folder: Path) -> None
         if file.lfs is not None and file.lfs.sha256 != sums[file.rfilename]:
             (partial / file.rfilename).unlink()
             raise WeightsUnusable(f"the hub gave another {file.rfilename} of {hub} than it names; pull again")
-    (partial / SUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
+    write_sums(partial, sums)
     shutil.rmtree(partial / ".cache", ignore_errors=True)  # the library's notes on downloads
     partial.replace(folder)
     for stale in folder.parent.glob(f"{folder.name}.*.partial"):
         shutil.rmtree(stale, ignore_errors=True)
-
-
-def verify_sums(folder: Path) -> None:
-    """Return if every file is as it was downloaded; a folder without ``SHA256SUMS`` passes.
-
-    Raises:
-        WeightsUnusable: a file is gone or altered.
-    """
-    if not (folder / SUMS).exists():
-        return
-    for line in (folder / SUMS).read_text("utf-8").splitlines():
-        digest, name = line.split("  ", 1)
-        if not (folder / name).exists() or sha256_of(folder / name) != digest:
-            raise WeightsUnusable(f"{folder / name} is gone or altered; remove {folder} and pull again")
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _wanted(files: Sequence[Any]) -> list[Any]:

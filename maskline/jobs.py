@@ -56,13 +56,13 @@ class Timings(WireModel):
     queue: float
     """From the submission (or the last return to the queue) until a worker claimed the job."""
     fetch: float
-    """Loading the image's bytes."""
+    """Loading the image's bytes; next to nothing where the worker still has its pixels."""
     decode: float
     """Turning them into pixels."""
     model: float
-    """Running the model, without the wait for its batch."""
+    """Running the model; of images that ran together each has an equal share."""
     batch: float
-    """Waiting for the model to take the image."""
+    """Waiting for the model to take the image: until it is loaded, and done with the images before."""
     render: float
     """Turning the masks into files."""
     store: float

@@ -8,11 +8,12 @@ with the origin in the top left corner, x to the right and y down.
 from base64 import b64decode
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from maskline.errors import Fault
+from maskline.plain_words import Right
 from maskline.wire import WireModel
 
 MAX_PROMPTS = 1024
@@ -76,10 +77,15 @@ class Prompt(WireModel):
     """Name of the category that the object belongs to."""
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
     """``[xMin, yMin, xMax, yMax]`` in pixels; it must enclose some area."""
-    points: Annotated[tuple[tuple[Coordinate, Coordinate], ...], Field(max_length=MAX_POINTS)] = ()
+    points: Annotated[
+        tuple[tuple[Coordinate, Coordinate], ...], Field(max_length=MAX_POINTS, validate_default=True)
+    ] = ()
     """``[[x, y], …]`` in pixels."""
     point_labels: tuple[Annotated[int, Field(ge=0, le=1)], ...] = ()
     """One for each point: 1 on the object, 0 beside it. Left out: all points are on the object."""
+
+    # Each field is checked against those before it, not the prompt as a whole, so that a fault in one hides
+    # no other. Of those before it only the faultless are in ``info.data``.
 
     @field_validator("box")
     @classmethod
@@ -92,18 +98,27 @@ class Prompt(WireModel):
             )
         return box
 
-    @model_validator(mode="after")
-    def _points_at_something(self) -> Self:
-        if self.box is None and not self.points:
+    @field_validator("points")
+    @classmethod
+    def _points_at_something(
+        cls, points: tuple[tuple[float, float], ...], info: ValidationInfo
+    ) -> tuple[tuple[float, float], ...]:
+        if not points and info.data.get("box", ...) is None:
             raise ValueError("the prompt has neither a box nor points; give one of them")
-        if self.point_labels and len(self.point_labels) != len(self.points):
+        return points
+
+    @field_validator("point_labels")
+    @classmethod
+    def _labels_fit_points(cls, labels: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        points = info.data.get("points")
+        if labels and points is not None and len(labels) != len(points):
             raise ValueError(
-                f"{len(self.points)} points but {len(self.point_labels)} pointLabels; "
+                f"{len(points)} points but {len(labels)} pointLabels; "
                 "give one label for each point, or none at all"
             )
-        if self.box is None and self.point_labels and 1 not in self.point_labels:
+        if labels and 1 not in labels and info.data.get("box", ...) is None:
             raise ValueError("all points are beside the object (0); give a box or one point on it")
-        return self
+        return labels
 
     @property
     def kinds(self) -> frozenset[PromptKind]:
@@ -122,7 +137,11 @@ class Prompt(WireModel):
 class Webhook(WireModel):
     """Whom to call when the job changes its state."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2048)]
+    url: Annotated[
+        str,
+        Field(pattern=r"^https?://[^\s]+$", max_length=2048),
+        Right("give an http or https URL of at most 2048 characters"),
+    ]
     """Where to POST the event; http or https."""
     events: Annotated[tuple[EventType, ...], Field(min_length=1)] = (
         EventType.SUCCEEDED,
@@ -131,7 +150,14 @@ class Webhook(WireModel):
         EventType.EXPIRED,
     )
     """Which events to send."""
-    secret: Annotated[str, Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$")] | None = None
+    secret: (
+        Annotated[
+            str,
+            Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$"),
+            Right("give whsec_ and the base64 of 24 to 64 bytes"),
+        ]
+        | None
+    ) = None
     """Signing secret as Standard Webhooks writes it (``whsec_`` and base64 of 24 to 64 bytes).
     Left out: the service's own secret, if its operator set one. Never given back."""
 
@@ -158,8 +184,8 @@ class SegmentationRequest(WireModel):
     prompts: Annotated[tuple[Prompt, ...], Field(max_length=MAX_PROMPTS)] = ()
     """What to cut out, for models that take prompts; none: everything (automatic mode)."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
-    """``confidenceThreshold`` (0 to 1, default 0.5) and the model family's own;
-    ``GET /v1/models/{id}`` has their schema."""
+    """``confidenceThreshold`` (0 to 1) and the model family's own; ``GET /v1/models/{id}`` has their schema,
+    with the defaults. One that means nothing to the subtask, or to a request with prompts, is ignored."""
     outputs: Annotated[tuple[Output, ...], Field(min_length=1)] = (
         Output.CATEGORY_MASK,
         Output.CONFIDENCE_MASK,

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from maskline.plain_words import words
 
 ENVIRONMENT_PREFIX = "MASKLINE_"
 
@@ -60,7 +63,8 @@ class Settings(BaseModel):
     catalog_file: Path | None = None
     """YAML file with models of your own, over the shipped catalog."""
     worker_models: tuple[str, ...] = ()
-    """Ids of the models that this worker offers, separated by commas; unset: all of the catalog."""
+    """Ids of the models that this worker offers, separated by commas; unset: all of the catalog that it
+    can run."""
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     """Jobs that a worker holds at once; they overlap fetching, decoding, rendering and storing."""
     weights_dir: Path = Path("~/.cache/maskline/weights")
@@ -140,8 +144,13 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = (f"{ENVIRONMENT_PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-            raise SettingsError("\n".join(lines)) from error
+            raise SettingsError("\n".join(map(_told, error.errors()))) from error
+
+
+def _told(fault: ErrorDetails) -> str:
+    is_unknown = fault["type"] == "extra_forbidden"
+    detail = "there is no such setting" if is_unknown else words(fault)
+    return f"{ENVIRONMENT_PREFIX}{str(fault['loc'][0]).upper()}: {detail}"
 
 
 _ADMIN_KEY = f"{ENVIRONMENT_PREFIX}ADMIN_KEY"

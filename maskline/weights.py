@@ -7,6 +7,7 @@ A file gets its name only when it is whole and its SHA-256 is right; until then 
 next download goes on with. The folder of a model on a hub gets its name in the same way.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,10 +15,19 @@ import httpx
 
 from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
-from maskline.hub import Progress, pull_from_hub, sha256_of, verify_sums
+from maskline.hub import Progress, pull_from_hub
+from maskline.sums import SUMS, find_altered, sha256_of
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT = httpx.Timeout(30.0)
+
+
+class Check(StrEnum):
+    """How far weights can be checked, in words for people."""
+
+    CATALOG = "checked against the catalog's SHA-256"
+    SUMS = f"checked against the SHA-256 of each file in {SUMS}"
+    PRESENCE = "no SHA-256 is known; checked only that it is there"
 
 
 class WeightStore:
@@ -35,12 +45,10 @@ class WeightStore:
         """
         path = self.place(spec)
         if not path.exists():
-            remedy = (
-                f"on the worker's machine run: maskline models pull {spec.id}"
-                if spec.weights is not None and spec.weights.path is None
-                else "put them there, or change the catalog"
+            advice = _advice(
+                spec, own="put them there, or change the catalog", pulled="on the worker's machine"
             )
-            raise WeightsUnusable(f"the weights of {spec.id} are not at {path}; {remedy}")
+            raise WeightsUnusable(f"the weights of {spec.id} are not at {path.absolute()}; {advice}")
         return path
 
     def place(self, spec: ModelSpec) -> Path:
@@ -67,21 +75,29 @@ class WeightStore:
         return sum(file.stat().st_size for file in files if file.is_file())
 
     def verify(self, spec: ModelSpec) -> Path:
-        """The model's file or folder, whose SHA-256 are those of the catalog or of the download, where known.
+        """The model's file or folder, checked as far as ``check_of`` says.
 
         Raises:
-            WeightsUnusable: it is not there, or altered.
+            WeightsUnusable: it is not there, or altered; the message says what to do.
         """
         path = self.find(spec)
-        wanted = spec.weights.sha256 if spec.weights else None
-        if path.is_dir():
-            verify_sums(path)
-        elif wanted is not None and (found := sha256_of(path)) != wanted:
-            raise WeightsUnusable(
-                f"{path} is not the file that the catalog names: its SHA-256 is {found}, not {wanted}; "
-                "remove it and pull again"
-            )
+        match self.check_of(spec):
+            case Check.SUMS:
+                _check_sums(path, spec)
+            case Check.CATALOG:
+                _check_file(path, spec)
         return path
+
+    def check_of(self, spec: ModelSpec) -> Check:
+        """What there is to check the model's weights against.
+
+        Raises:
+            WeightsUnusable: the catalog names none.
+        """
+        path = self.place(spec)
+        if path.is_dir():
+            return Check.SUMS if (path / SUMS).exists() else Check.PRESENCE
+        return Check.CATALOG if spec.weights and spec.weights.sha256 else Check.PRESENCE
 
     def pull(self, spec: ModelSpec, progress: Progress = lambda done, total: None) -> Path:
         """The model's file or folder, downloaded unless it is there already, and verified.
@@ -113,6 +129,28 @@ class WeightStore:
             )
         partial.replace(path)
         return path
+
+
+def _check_sums(folder: Path, spec: ModelSpec) -> None:
+    altered = find_altered(folder)
+    if altered is not None:
+        advice = _advice(spec, own=f"put it back, or mend {folder / SUMS}", pulled=f"remove {folder} and")
+        raise WeightsUnusable(f"{altered} is gone or altered; {advice}")
+
+
+def _check_file(file: Path, spec: ModelSpec) -> None:
+    wanted, found = spec.weights and spec.weights.sha256, sha256_of(file)
+    if found != wanted:
+        advice = _advice(spec, own="put the right file there, or change the catalog", pulled="remove it and")
+        raise WeightsUnusable(
+            f"{file} is not the file that the catalog names: its SHA-256 is {found}, not {wanted}; {advice}"
+        )
+
+
+def _advice(spec: ModelSpec, *, own: str, pulled: str) -> str:
+    """What to do about weights that are not right: the operator's ``own``, or such as are ``pulled``."""
+    is_own = spec.weights is None or spec.weights.path is not None
+    return own if is_own else f"{pulled} run: maskline models pull {spec.id}"
 
 
 def _plain(name: str) -> str:

@@ -5,7 +5,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-Color = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+from maskline.plain_words import Right
+
+Color = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$"), Right('give a colour as "#rrggbb"')]
 """``#rrggbb``, as in annotation specs."""
 
 

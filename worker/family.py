@@ -114,6 +114,16 @@ def promptable_card(spec: ModelSpec, parameters: type[CommonParameters]) -> Mode
     )
 
 
+def require_weights(spec: ModelSpec) -> None:
+    """Return if the catalog says where the model's weights are.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if spec.weights is None:
+        raise ValueError(f"weights: a model of the family {spec.family!r} needs them")
+
+
 class ModelFamily(Protocol):
     """The contents of a module ``worker/families/<family>.py``.
 
@@ -129,7 +139,8 @@ class ModelFamily(Protocol):
         """The card of a model of this family; must not load weights.
 
         Raises:
-            pydantic.ValidationError: the entry's options are wrong.
+            ValueError: the entry lacks something.
+            pydantic.ValidationError: its options are wrong.
         """
         ...
 

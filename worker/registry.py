@@ -10,6 +10,7 @@ import structlog
 from pydantic import ValidationError
 
 from maskline.catalog import ModelSpec
+from maskline.plain_words import tell
 from maskline.results import ModelCard
 from maskline.settings import SettingsError
 from worker import families
@@ -27,12 +28,11 @@ def load_family(name: str) -> ModelFamily:
     """A family by its name, imported on first use.
 
     Raises:
-        SettingsError: there is no such family, or a package that it needs is not installed.
+        ValueError: there is no such family.
+        SettingsError: a package that it needs is not installed.
     """
     if name not in family_names():
-        raise SettingsError(
-            f"there is no model family {name!r}; there are: {', '.join(sorted(family_names()))}"
-        )
+        raise ValueError(f"family: there is no {name!r}; there are: {', '.join(sorted(family_names()))}")
     family = cast(ModelFamily, import_module(f"{families.__name__}.{name}"))
     absent = [package for package in family.PACKAGES if find_spec(package) is None]
     if absent:
@@ -44,18 +44,27 @@ def load_family(name: str) -> ModelFamily:
 def _card(spec: ModelSpec) -> ModelCard:
     try:
         return load_family(spec.family).describe(spec)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise SettingsError(f"the catalog's entry {spec.id!r}: {faults}") from error
+    except ValueError as error:  # Pydantic's are of this kind
+        told = tell(error, "options") if isinstance(error, ValidationError) else str(error)
+        raise SettingsError(f"the catalog's entry {spec.id!r}: {told}") from error
 
 
-def _can_run(spec: ModelSpec) -> bool:
-    try:
-        _card(spec)
-    except SettingsError as error:
-        logger.warning("model left out", model=spec.id, reason=str(error))
-        return False
-    return True
+def left_out(catalog: Mapping[str, ModelSpec]) -> dict[str, str]:
+    """Why models can't be offered here, by their ids: a bad entry, or a package that is not installed."""
+    reasons = {}
+    for model, spec in catalog.items():
+        try:
+            _card(spec)
+        except SettingsError as error:
+            reasons[model] = str(error)
+    return reasons
+
+
+def _all_that_can_run(catalog: Mapping[str, ModelSpec]) -> tuple[str, ...]:
+    reasons = left_out(catalog)
+    for model, reason in reasons.items():
+        logger.warning("model left out", model=model, reason=reason)
+    return tuple(model for model in catalog if model not in reasons)
 
 
 class Registry:
@@ -67,13 +76,13 @@ class Registry:
         Raises:
             SettingsError: an id is not in the catalog, or its family does not exist or take its options.
         """
-        chosen = tuple(offered) or tuple(model for model, spec in catalog.items() if _can_run(spec))
+        chosen = tuple(offered) or _all_that_can_run(catalog)
         unknown = sorted(set(chosen) - set(catalog))
         if unknown:
             raise SettingsError(f"not in the catalog: {', '.join(unknown)}; it has: {', '.join(catalog)}")
         self.specs = {model: catalog[model] for model in chosen}
-        self.families = {model: load_family(spec.family) for model, spec in self.specs.items()}
         self._cards = [_card(spec) for spec in self.specs.values()]
+        self.families = {model: load_family(spec.family) for model, spec in self.specs.items()}
 
     def cards(self) -> list[ModelCard]:
         """The card of each model."""

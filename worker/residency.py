@@ -9,6 +9,7 @@ from functools import partial
 from pydantic import ValidationError
 
 from maskline.errors import Fault, InvalidRequest, ModelNotFound
+from maskline.plain_words import words
 from worker.batcher import Batcher, Modelled
 from worker.family import CommonParameters, Resources, SegmentationInput
 from worker.registry import Registry
@@ -60,7 +61,7 @@ class Residency:
             return self._registry.families[model].Parameters.model_validate(values)
         except ValidationError as error:
             raise InvalidRequest(
-                [Fault("/parameters/" + "/".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+                [Fault("/parameters/" + "/".join(map(str, e["loc"])), words(e)) for e in error.errors()]
             ) from error
 
     def close(self) -> None:

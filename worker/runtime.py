@@ -13,7 +13,7 @@ from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.adapters.s3_artifacts import S3ArtifactStore
-from maskline.catalog import load_catalog
+from maskline.catalog import NotACatalog, load_catalog
 from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
 from maskline.settings import Settings, SettingsError
@@ -57,7 +57,7 @@ class Runtime:
         self._directory = RedisModelDirectory(connection)
         try:
             catalog = load_catalog(settings.catalog_file)
-        except (OSError, ValueError) as error:
+        except NotACatalog as error:
             raise SettingsError(f"MASKLINE_CATALOG_FILE: {error}") from error
         self._registry = Registry(catalog, settings.worker_models)
         self.celery: Celery = make_celery(settings.redis_url, settings.redis_prefix, self._registry.specs)

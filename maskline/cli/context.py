@@ -24,13 +24,16 @@ from maskline.client import (
 )
 from maskline.client.connection import DEFAULT_URL
 from maskline.errors import WeightsUnusable
+from maskline.local import StackError
+from maskline.plain_words import tell
+from maskline.settings import SettingsError
 
 EXIT_CODES = {
     0: "done",
     1: "the job ended without success",
     2: "wrong use of the command",
     3: "the service refused the request",
-    4: "the service can't be reached, or is unavailable; weights can't be had",
+    4: "the service can't be reached or started, or is unavailable; weights can't be had, or are wrong",
     5: "the wait was over before the job",
     130: "Ctrl-C",
 }
@@ -64,6 +67,11 @@ def connect(url: str | None, api_key: str | None) -> Client:
     return Client(url or DEFAULT_URL, api_key)
 
 
+def remark(text: str) -> None:
+    """A line to people, to the letter."""
+    to_people.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(value: BaseModel | Iterable[BaseModel]) -> None:
     """One JSON document on standard output."""
     if isinstance(value, BaseModel):
@@ -95,12 +103,11 @@ def as_exit_code(error: Exception) -> int:
             code, text = 4, str(error)
         case ApiError() | MasklineError():
             code, text = 3, str(error)
-        case WeightsUnusable():
-            code, text = 4, error.message
+        case WeightsUnusable() | StackError():
+            code, text = 4, str(error)
         case ValidationError():
-            faults = ((".".join(map(str, e["loc"])), e["msg"]) for e in error.errors())
-            code, text = 2, "\n".join(": ".join(filter(None, fault)) for fault in faults)
-        case OSError() | NotACatalog():
+            code, text = 2, tell(error)
+        case OSError() | NotACatalog() | SettingsError():
             code, text = 2, str(error)
         case _:
             raise error

@@ -10,7 +10,7 @@ import typer
 
 from maskline.cli.context import results, to_people
 from maskline.cli.jobs import save_results, wait_with_progress
-from maskline.client import ApiError, Client, MasklineError
+from maskline.client import Client
 from maskline.local import Stack, StackError
 from maskline.requests import Prompt
 
@@ -36,19 +36,13 @@ def command(
 ) -> None:
     """Start the service, segment a photo, save its masks, and stop the service."""
     data_dir = out / "service"
-    try:
-        photo = _photo()
-        to_people.print("Starting Redis, S3, a worker and the API …")
-        with Stack(data_dir) as stack, Client(stack.url, stack.api_key) as client:
-            to_people.print(f"The service runs at {stack.url}; submitting {photo.name} …")
-            job = client.submit(photo, model=model, prompts=PROMPTS)
-            job = wait_with_progress(client, job.id)
-            files = [Path(shutil.copy(photo, out)), *save_results(client, job, out)]
-    except (StackError, MasklineError) as error:
-        is_unknown = isinstance(error, ApiError) and error.code == "model_not_found"
-        text = error.problem.detail if is_unknown and isinstance(error, ApiError) else str(error)
-        to_people.print(text, style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
+    photo = _photo()
+    to_people.print("Starting Redis, S3, a worker and the API …")
+    with Stack(data_dir) as stack, Client(stack.url, stack.api_key) as client:
+        to_people.print(f"The service runs at {stack.url}; submitting {photo.name} …")
+        job = client.submit(photo, model=model, prompts=PROMPTS)
+        job = wait_with_progress(client, job.id)
+        files = [Path(shutil.copy(photo, out)), *save_results(client, job, out)]
     shutil.rmtree(data_dir, ignore_errors=True)
     shown = job.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"prompts"})
     results.print_json(json.dumps(shown))

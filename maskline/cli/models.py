@@ -1,6 +1,6 @@
 """``maskline models``."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,11 +16,24 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from maskline.catalog import ModelSpec, add_to_catalog, load_catalog
-from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, results, to_people
+from maskline.catalog import LabelList, ModelSpec, add_to_catalog, load_catalog
+from maskline.cli.context import (
+    ApiKey,
+    Json,
+    Url,
+    connect,
+    print_json,
+    print_table,
+    remark,
+    results,
+    to_people,
+)
+from maskline.local import StackError
+from maskline.local.offer import left_out_here
+from maskline.plain_words import tell
 from maskline.requests import Subtask
 from maskline.settings import Settings
-from maskline.weights import WeightStore
+from maskline.weights import Check, WeightStore
 
 DEFAULT_FOLDER = Path(Settings.model_fields["weights_dir"].default)
 
@@ -40,11 +53,30 @@ class Family(StrEnum):
     TRANSFORMERS = "transformers"
 
 
+class Variant(StrEnum):
+    """The sizes of Segment Anything."""
+
+    VIT_B = "vit_b"
+    VIT_L = "vit_l"
+    VIT_H = "vit_h"
+
+
+NOT_FOR = {
+    Family.SAM: ("--hub", "--revision", "--labels", "--subtask"),
+    Family.TRANSFORMERS: ("--weights-url", "--sha256", "--variant"),
+}
+"""Options of ``models add`` that mean nothing to a family."""
+
+
 class ModelHere(ModelSpec):
-    """An entry of the catalog, and how its weights are on this machine."""
+    """An entry of the catalog, and how it is on this machine."""
 
     weights_state: Literal["none needed", "here", "missing"]
-    """Whether they are there."""
+    """Whether its weights are there; ``models verify`` looks into them."""
+    offered_here: bool | None
+    """Whether a worker on this machine offers it, be its weights there or not; None: that is not known."""
+    left_out: str | None
+    """Why a worker does not."""
 
 
 app = typer.Typer(help="The models of the service, and their weights on this machine.", no_args_is_help=True)
@@ -63,7 +95,7 @@ def list_models(
 ) -> None:
     """List the service's models."""
     if here:
-        _list_here(load_catalog(catalog), WeightStore(folder), as_json=as_json)
+        _list_here(_models_here(catalog, WeightStore(folder)), as_json=as_json)
         return
     with connect(url, api_key) as client:
         page = client.models()
@@ -86,24 +118,45 @@ def list_models(
     )
 
 
-def _list_here(specs: Mapping[str, ModelSpec], store: WeightStore, *, as_json: bool) -> None:
+def _models_here(catalog: Path | None, store: WeightStore) -> list[ModelHere]:
     def state(spec: ModelSpec) -> Literal["none needed", "here", "missing"]:
         if spec.weights is None:
             return "none needed"
         return "here" if store.place(spec).exists() else "missing"
 
-    if as_json:
-        print_json(
-            ModelHere(
-                **{name: getattr(spec, name) for name in ModelSpec.model_fields}, weights_state=state(spec)
-            )
-            for spec in specs.values()
+    specs = load_catalog(catalog)
+    try:
+        reasons, is_known = left_out_here(catalog), True
+    except StackError as error:
+        remark(str(error))
+        reasons, is_known = {}, False
+    return [
+        ModelHere(
+            **{name: getattr(spec, name) for name in ModelSpec.model_fields},
+            weights_state=state(spec),
+            offered_here=model not in reasons if is_known else None,
+            left_out=reasons.get(model),
         )
+        for model, spec in specs.items()
+    ]
+
+
+def _list_here(models: Sequence[ModelHere], *, as_json: bool) -> None:
+    if as_json:
+        print_json(models)
         return
+    offered = {True: "yes", False: "no", None: "not known"}
     print_table(
-        ("id", "family", "weights", "licence", "description"),
-        ((spec.id, spec.family, state(spec), spec.license, spec.description) for spec in specs.values()),
+        ("id", "family", "weights", "offered here", "licence", "description"),
+        (
+            (one.id, one.family, one.weights_state, offered[one.offered_here], one.license, one.description)
+            for one in models
+        ),
     )
+    for reason in dict.fromkeys(one.left_out for one in models if one.left_out):
+        remark(f"{', '.join(one.id for one in models if one.left_out == reason)}: {reason}")
+    if any(one.weights_state == "here" for one in models):
+        remark("Of weights that are here nothing else was checked; maskline models verify ID does so.")
 
 
 @app.command("show")
@@ -124,7 +177,7 @@ def pull_model(
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
     """Download a model's weights to this machine, and check them; a download that broke off goes on."""
-    spec = _spec(model_id, catalog)
+    spec, store = _spec(model_id, catalog), WeightStore(folder)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -132,12 +185,12 @@ def pull_model(
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
+    if _needs_none(spec):
+        return
     with Progress(*columns, console=to_people, transient=True) as bar:
         task = bar.add_task(model_id, total=spec.weights.size if spec.weights else None)
-        path = WeightStore(folder).pull(
-            spec, lambda done, total: bar.update(task, completed=done, total=total or None)
-        )
-    results.print(str(path), highlight=False, soft_wrap=True)
+        path = store.pull(spec, lambda done, total: bar.update(task, completed=done, total=total or None))
+    _tell_checked(path, store.check_of(spec))
 
 
 @app.command("verify")
@@ -146,8 +199,22 @@ def verify_model(
     catalog: Catalog = None,
     folder: Folder = DEFAULT_FOLDER,
 ) -> None:
-    """Check a model's weights on this machine against the catalog's SHA-256."""
-    results.print(str(WeightStore(folder).verify(_spec(model_id, catalog))), highlight=False, soft_wrap=True)
+    """Check a model's weights on this machine against their SHA-256, as far as these are known."""
+    spec, store = _spec(model_id, catalog), WeightStore(folder)
+    if not _needs_none(spec):
+        _tell_checked(store.verify(spec), store.check_of(spec))
+
+
+def _needs_none(spec: ModelSpec) -> bool:
+    """Whether the model needs no weights, which is told."""
+    if spec.weights is None:
+        remark(f"{spec.id} needs no weights")
+    return spec.weights is None
+
+
+def _tell_checked(path: Path, check: Check) -> None:
+    remark(str(check))
+    results.print(str(path), highlight=False, soft_wrap=True)
 
 
 @app.command("add")
@@ -157,27 +224,47 @@ def add_model(
     catalog: Annotated[
         Path, typer.Option(envvar="MASKLINE_CATALOG_FILE", help="The catalog of yours; made if need be.")
     ],
-    path: Annotated[Path | None, typer.Option(help="Its weights: a file or folder.")] = None,
-    hub: Annotated[str | None, typer.Option(help="Its weights: name on the Hugging Face hub.")] = None,
+    path: Annotated[
+        Path | None, typer.Option(help="Its weights: for sam a file, for transformers a folder.")
+    ] = None,
+    hub: Annotated[
+        str | None, typer.Option(help="For transformers: its weights, by their name on the Hugging Face hub.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
-    weights_url: Annotated[str | None, typer.Option(help="Its weights: URL of a file.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="Of the file at that URL.")] = None,
+    weights_url: Annotated[
+        str | None, typer.Option(help="For sam: its weights, by the URL of a file.")
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="For sam: SHA-256 of that file.")] = None,
     display_name: Annotated[str | None, typer.Option("--name", help="For people; else the id.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Its classes: ade20k or coco_panoptic.")] = None,
-    variant: Annotated[str | None, typer.Option(help="For sam: vit_b, vit_l or vit_h.")] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="Of the weights: an SPDX id, such as Apache-2.0.")
+    ] = None,
+    labels: Annotated[
+        LabelList | None, typer.Option(help="For transformers: its classes; else its config.json names them.")
+    ] = None,
+    variant: Annotated[Variant | None, typer.Option(help="For sam, which needs it: its size.")] = None,
     subtask: Annotated[
         list[Subtask] | None, typer.Option(help="For transformers: what it does; may come again.")
     ] = None,
 ) -> None:
     """Put a model of yours into your catalog. The workers read it when they start."""
-    if variant is not None and family is not Family.SAM:
-        raise typer.BadParameter("--variant is for sam")
-    if subtask and family is not Family.TRANSFORMERS:
-        raise typer.BadParameter("--subtask is for transformers")
+    given = {
+        "--hub": hub,
+        "--revision": revision,
+        "--labels": labels,
+        "--subtask": subtask,
+        "--weights-url": weights_url,
+        "--sha256": sha256,
+        "--variant": variant,
+    }
+    _check_options(family, {option for option, value in given.items() if value})
+    if path is not None:
+        _check_kind(family, path)
     entry = {
         "id": model_id,
         "family": family.value,
         "displayName": display_name or model_id,
+        "license": license_id,
         "weights": {
             "path": str(path.resolve()) if path else None,
             "hub": hub,
@@ -191,11 +278,31 @@ def add_model(
     try:
         add_to_catalog(catalog, ModelSpec.model_validate(_without_none(entry)))
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-        raise typer.BadParameter(faults) from error
+        raise typer.BadParameter(tell(error)) from error
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if model_id in load_catalog():
+        remark(f"{model_id} takes the place of the shipped model with that id.")
+    if path is not None and not path.exists():
+        remark(f"There is nothing at {path} yet; put the weights there.")
     results.print(f"{model_id} is in {catalog}", highlight=False, soft_wrap=True)
+
+
+def _check_options(family: Family, given: Collection[str]) -> None:
+    for option in NOT_FOR[family]:
+        if option in given:
+            raise typer.BadParameter(f"{option} is not for {family}")
+    if family is Family.SAM and "--variant" not in given:
+        raise typer.BadParameter(f"a model of sam needs its --variant, one of {', '.join(Variant)}")
+
+
+def _check_kind(family: Family, path: Path) -> None:
+    if family is Family.SAM and path.is_dir():
+        raise typer.BadParameter(f"{path} is a folder; the weights of sam are a file, its checkpoint")
+    if family is Family.TRANSFORMERS and path.is_file():
+        raise typer.BadParameter(
+            f"{path} is a file; the weights of transformers are a folder, as save_pretrained writes it"
+        )
 
 
 def _without_none(value: Mapping[str, object]) -> dict[str, object]:

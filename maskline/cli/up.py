@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from maskline.cli.context import results, to_people
-from maskline.local import Stack, StackError
+from maskline.local import Stack
 from maskline.local.ports import next_free_port
 
 DEFAULT_PORT = 8080
@@ -30,14 +30,10 @@ def command(
         to_people.print(f"Port {port} is taken; using {free}.")
     stack = Stack(data_dir, port=free, workers=workers)
     stack.on_restart = lambda name: to_people.print(f"{name} ended; starting it again.")
-    try:
-        with stack:
-            _tell(stack)
-            stopping.wait()
-            to_people.print("Stopping; jobs in hand are finished first.")
-    except StackError as error:
-        to_people.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(4) from error
+    with stack:
+        _tell(stack)
+        stopping.wait()
+        to_people.print("Stopping; jobs in hand are finished first.")
 
 
 def _tell(stack: Stack) -> None:

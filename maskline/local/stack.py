@@ -13,13 +13,14 @@ from typing import IO, Self
 
 import httpx
 
+from maskline.catalog import load_catalog
 from maskline.local.ports import HOST, free_port
 from maskline.local.process import Process, StackError
 from maskline.local.redis_server import redis_process
 from maskline.local.s3_server import s3_process
 from maskline.local.secrets import Secrets, load_secrets, write_private
 from maskline.local.watcher import Watcher
-from maskline.settings import Settings, SettingsError
+from maskline.settings import Settings
 
 SERVICE_FILE = "service.json"
 BUCKET = "maskline"
@@ -71,8 +72,9 @@ class Stack:
         """Start everything, and return when the service is ready.
 
         Raises:
-            StackError: another stack uses the folder, a setting is wrong, a server is not installed, or does
-                not start.
+            SettingsError: a setting is wrong.
+            NotACatalog: the file of the models can't be read.
+            StackError: another stack uses the folder, a server is not installed, or does not start.
         """
         try:
             self._take_folder()
@@ -121,10 +123,8 @@ class Stack:
         redis_port, s3_port = free_port(), free_port()
         self.api_key = secrets.admin_key
         self.environment = self._make_environment(secrets, redis_port, s3_port)
-        try:
-            settings = Settings.from_env({**os.environ, **self.environment})
-        except SettingsError as error:
-            raise StackError(str(error)) from error
+        settings = Settings.from_env({**os.environ, **self.environment})
+        load_catalog(settings.catalog_file)  # what is wrong with it is told before anything starts
         redis = redis_process(redis_port, self._data_dir / "redis", self.log_dir / "redis.log")
         s3 = s3_process(
             s3_port,

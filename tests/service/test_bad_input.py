@@ -69,11 +69,12 @@ CASES = (
         request={"prompts": [{"label": "a", "box": [10, 10, 10, 20]}]},
     ),
     Bad(
-        "prompt of nothing", 422, "invalid_request", "neither", pointer="/prompts/0",
+        "prompt of nothing", 422, "invalid_request", "neither", pointer="/prompts/0/points",
         request={"prompts": [{"label": "a"}]},
     ),
     Bad(
-        "point labels do not fit", 422, "invalid_request", "one label for each", pointer="/prompts/0",
+        "point labels do not fit", 422, "invalid_request", "one label for each",
+        pointer="/prompts/0/pointLabels",
         request={"prompts": [{"label": "a", "points": [[1, 1]], "pointLabels": [1, 0]}]},
     ),
     Bad(
@@ -93,7 +94,8 @@ CASES = (
         request={"parameters": {"confidenceThreshold": 1.5}},
     ),
     Bad(
-        "unknown parameter", 422, "invalid_request", "unexpected", pointer="/parameters",
+        "unknown parameter", 422, "invalid_request", "it has confidenceThreshold, iterations, maxSide",
+        pointer="/parameters/treshold",
         request={"parameters": {"treshold": 0.5}},
     ),
     Bad("no outputs", 422, "invalid_request", "at least 1", request={"outputs": []}, pointer="/outputs"),
@@ -103,8 +105,8 @@ CASES = (
         pointer="/metadata",
     ),
     Bad(
-        "webhook by ftp", 422, "invalid_request", "pattern", request={"webhook": {"url": "ftp://example.com"}},
-        pointer="/webhook/url",
+        "webhook by ftp", 422, "invalid_request", "an http or https URL", pointer="/webhook/url",
+        request={"webhook": {"url": "ftp://example.com"}},
     ),
 )  # fmt: skip
 

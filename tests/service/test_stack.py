@@ -15,6 +15,7 @@ import pytest
 from maskline import ApiError, Client
 from maskline.jobs import JobState
 from maskline.local import Stack, StackError
+from maskline.settings import SettingsError
 
 SLOW = {"iterations": 20, "maxSide": 1024}
 
@@ -110,9 +111,9 @@ def test_two_stacks_do_not_share_a_folder(own_stack: Stack) -> None:
         pass
 
 
-def test_a_server_that_can_not_start_is_told_with_its_log(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_told_before_anything_starts(tmp_path: Path) -> None:
     with (
-        pytest.raises(StackError, match="MASKLINE_LEASE"),
+        pytest.raises(SettingsError, match="MASKLINE_LEASE"),
         Stack(tmp_path / "data", environment={"MASKLINE_LEASE": "never"}),
     ):
         pass

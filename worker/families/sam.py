@@ -2,8 +2,8 @@
 
 from maskline.catalog import ModelSpec
 from maskline.results import ModelCard
-from worker.family import Resources, Segmenter, promptable_card
-from worker.sam.parameters import Options, Parameters
+from worker.family import Resources, Segmenter, promptable_card, require_weights
+from worker.sam.parameters import VARIANTS, Options, Parameters
 
 __all__ = ["PACKAGES", "Parameters", "describe", "load"]
 
@@ -14,9 +14,12 @@ def describe(spec: ModelSpec) -> ModelCard:
     """The card of a Segment Anything model.
 
     Raises:
-        pydantic.ValidationError: the entry's options are wrong.
+        ValueError: the entry names no weights, or a variant that there is not.
+        pydantic.ValidationError: its options are wrong.
     """
-    Options.model_validate(spec.options)
+    require_weights(spec)
+    if Options.model_validate(spec.options).variant not in VARIANTS:
+        raise ValueError(f"options.variant: give one of {', '.join(VARIANTS)}")
     return promptable_card(spec, Parameters)
 
 

@@ -2,7 +2,7 @@
 
 from maskline.catalog import ModelSpec
 from maskline.results import ModelCard
-from worker.family import Resources, Segmenter
+from worker.family import Resources, Segmenter, require_weights
 from worker.hugging_face.labels import labels_of
 from worker.hugging_face.parameters import Options, Parameters
 
@@ -15,8 +15,10 @@ def describe(spec: ModelSpec) -> ModelCard:
     """The card of a ``transformers`` model.
 
     Raises:
-        pydantic.ValidationError: the entry's options are wrong.
+        ValueError: the entry names no weights.
+        pydantic.ValidationError: its options are wrong.
     """
+    require_weights(spec)
     labels = labels_of(spec)
     return ModelCard(
         id=spec.id,

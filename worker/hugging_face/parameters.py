@@ -21,7 +21,10 @@ class Options(WireModel):
 
 
 class Parameters(CommonParameters):
-    """Parameters of the ``transformers`` family; the last three mean what the library's do."""
+    """Parameters of the ``transformers`` family; the last three mean what the library's do.
+
+    Those that mean nothing to the job's subtask are ignored.
+    """
 
     confidence_threshold: float = Field(default=0.0, ge=0, le=1)
     """A pixel whose best category is less probable than this is background. At 0 every pixel keeps what the

@@ -5,16 +5,21 @@ from pydantic import Field
 from maskline.wire import WireModel
 from worker.family import CommonParameters
 
+VARIANTS = ("vit_b", "vit_l", "vit_h")
+
 
 class Options(WireModel):
     """What a catalog entry of this family says."""
 
     variant: str
-    """A key of ``segment_anything.sam_model_registry``: ``vit_b``, ``vit_l`` or ``vit_h``."""
+    """A key of ``segment_anything.sam_model_registry``: one of ``VARIANTS``."""
 
 
 class Everything(WireModel):
-    """Parameters of the automatic mode; they mean what ``SamAutomaticMaskGenerator``'s do."""
+    """Parameters of the automatic mode; they mean what ``SamAutomaticMaskGenerator``'s do.
+
+    Beside prompts they are ignored.
+    """
 
     points_per_side: int = Field(default=32, ge=1, le=128)
     """Without prompts: the points of the grid, along each side."""

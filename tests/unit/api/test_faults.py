@@ -46,6 +46,36 @@ def test_faults_of_form_and_of_sense_are_told_together(api: Api) -> None:
     assert list(api.artifacts.keys("")) == []
 
 
+def test_a_fault_in_a_prompt_hides_no_other(api: Api) -> None:
+    request = {
+        "prompts": [
+            {"label": "", "points": [[1, 1]], "pointLabels": [1, 0]},
+            {"label": "", "points": []},
+            {"label": "", "points": [[1, 1]], "pointLabels": [0]},
+            {"label": "", "box": [9, 9, 1, 1], "pointLabels": [1]},
+        ]
+    }
+    answer = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a"), "request": json.dumps(request)})
+    assert pointers(answer) == [
+        *("/prompts/0/label", "/prompts/0/pointLabels"),
+        *("/prompts/1/label", "/prompts/1/points"),
+        *("/prompts/2/label", "/prompts/2/pointLabels"),
+        *("/prompts/3/label", "/prompts/3/box", "/prompts/3/pointLabels"),
+    ]
+
+
+def test_an_unknown_parameter_is_answered_with_those_that_there_are(api: Api) -> None:
+    request = {"parameters": {"foo": 1, "a/b": 2, "confidenceThreshold": 2}}
+    answer = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a"), "request": json.dumps(request)})
+    assert sorted(pointers(answer)) == [
+        "/parameters/a~1b",
+        "/parameters/confidenceThreshold",
+        "/parameters/foo",
+    ]
+    unknown = "grabcut has no such parameter; it has confidenceThreshold"
+    assert [fault["detail"] for fault in told(answer)["errors"]].count(unknown) == 2
+
+
 def test_the_query_of_an_image_is_told_of_in_the_same_way(api: Api) -> None:
     query = {"prompts": json.dumps([OUTSIDE]), "parameters": "{", "priority": "high", "metadata": "[1]"}
     answer = api.client.post("/v1/jobs", query_string=query, data=PNG, content_type="image/png")

@@ -1,5 +1,6 @@
 """The command ``maskline`` as a process sees it: arguments in; exit code, output and requests out."""
 
+import hashlib
 import json
 import os
 import re
@@ -16,8 +17,11 @@ import httpx
 import pytest
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from maskline.cli import main
+from maskline.cli import app, main
+from maskline.cli.context import EXIT_CODES
 from maskline.cli.prompts import read_prompts
 from maskline.client import Client
 from maskline.requests import Prompt
@@ -164,8 +168,8 @@ def test_a_job_without_success(service: Service, maskline: Maskline, command: tu
         (["list", "--limit", "0"], "limit"),
         (["submit", "no-such-file.png"], "no-such-file.png"),
         (["submit", "ftp://x.test/a.png"], "No such file"),
-        (["submit", "s3://b/a.png", "--expires-in", "1"], "expires_in: Input should be"),
-        (["submit", "s3://b/a.png", "--webhook", "nowhere"], "url: String should match"),
+        (["submit", "s3://b/a.png", "--expires-in", "1"], "expires_in: it should be"),
+        (["submit", "s3://b/a.png", "--webhook", "nowhere"], "url: give an http or https URL"),
         (["submit", "s3://b/a.png", "--param", "threshold"], "NAME=VALUE"),
         (["submit", "s3://b/a.png", "--metadata", "=1"], "NAME=VALUE"),
         (["submit", "s3://b/a.png", "--box", "cat:1,2,3"], "LABEL:x1,y1,x2,y2"),
@@ -244,10 +248,37 @@ def test_an_error_that_nobody_expects_is_not_hidden(
         main()
 
 
-def test_help_tells_the_exit_codes(maskline: Maskline) -> None:
+def test_help_and_the_docs_tell_the_exit_codes(maskline: Maskline) -> None:
+    told = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + "."
     ended = maskline("--help")
     assert ended.code == 0
-    assert "5 the wait was over before the job" in " ".join(ended.out.split())
+    assert told in " ".join(ended.out.split())
+    docs = Path(__file__).parents[3] / "docs" / "api.md"
+    assert told in " ".join(docs.read_text("utf-8").split())
+
+
+def test_the_docs_name_every_command_and_every_option_of_models_add() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    api, models = ((docs / name).read_text("utf-8") for name in ("api.md", "models.md"))
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    groups = {name: one for name, one in command.commands.items() if isinstance(one, TyperGroup)}
+    assert f"`maskline {' | '.join(name for name in command.commands if name not in groups)}`" in api
+    for name, group in groups.items():
+        assert f"`maskline {name} {' | '.join(group.commands)}`" in api
+    options = [option for one in groups["models"].commands["add"].params for option in one.opts]
+    assert [option for option in options if option.startswith("--") and f"`{option}`" not in models] == []
+
+
+def test_weights_that_can_not_be_had(maskline: Maskline, tmp_path: Path) -> None:
+    for command in ("verify", "pull"):
+        catalog = tmp_path / "own.yaml"
+        catalog.write_text(
+            "models: [{id: a, family: sam, displayName: A, weights: {path: none.pth}}]", "utf-8"
+        )
+        ended = maskline("models", command, "a", "--catalog", catalog)
+        assert (ended.code, ended.out) == (4, "")
+        assert "none.pth; put them there" in ended.told
 
 
 def test_version(maskline: Maskline) -> None:
@@ -419,13 +450,15 @@ def test_models_are_listed_to_the_letter(service: Service, maskline: Maskline) -
 
 def test_a_model_of_ones_own_is_added_and_listed_with_its_weights(maskline: Maskline, tmp_path: Path) -> None:
     catalog, weights = tmp_path / "own.yaml", tmp_path / "own.pth"
-    add = ("models", "add", "our/sam", "--family", "sam", "--catalog", str(catalog))
+    add = ("models", "add", "our/sam", "--family", "sam", "--variant", "vit_b", "--catalog", str(catalog))
     refused = maskline(*add)
     assert refused.code == 2
-    assert "give exactly one of url, path and hub" in refused.told
+    assert "weights: give exactly one of url, path and hub" in refused.told
     assert not catalog.exists()
-    assert maskline(*add, "--path", str(weights), "--variant", "vit_b").code == 0
-    again = maskline(*add, "--path", str(weights))
+    added = maskline(*add, "--path", weights, "--license", "MIT")
+    assert (added.code, added.out) == (0, f"our/sam is in {catalog}\n")
+    assert added.told == f"There is nothing at {weights} yet; put the weights there."
+    again = maskline(*add, "--path", weights)
     assert again.code == 2
     assert "already" in again.told
     here = ("models", "list", "--here", "--json", "--catalog", str(catalog), "--folder", str(tmp_path))
@@ -434,10 +467,107 @@ def test_a_model_of_ones_own_is_added_and_listed_with_its_weights(maskline: Mask
     assert states["sam_vit_b"] == states["our/sam"] == "missing"
     weights.write_bytes(b"x")
     [ours] = [model for model in json.loads(maskline(*here).out) if model["id"] == "our/sam"]
-    assert (ours["weightsState"], ours["options"]) == ("here", {"variant": "vit_b"})
-    assert any(
-        "our/sam" in line and "here" in line for line in maskline(*here[:3], *here[4:]).out.splitlines()
+    assert (ours["weightsState"], ours["options"], ours["license"]) == ("here", {"variant": "vit_b"}, "MIT")
+    assert (ours["offeredHere"], "leftOut" in ours) == (True, False)
+    listed = maskline(*here[:3], *here[4:])
+    [row] = [line for line in listed.out.splitlines() if "our/sam" in line]
+    assert [cell.strip() for cell in row.split("│")[1:6]] == ["our/sam", "sam", "here", "yes", "MIT"]
+    assert "nothing else was checked" in listed.told
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("sam --path file", "needs its --variant, one of vit_b, vit_l, vit_h"),
+        ("sam --path file --variant vit_x", "'vit_x' is not one of 'vit_b', 'vit_l', 'vit_h'"),
+        ("sam --path folder --variant vit_b", "folder is a folder; the weights of sam are a file"),
+        ("sam --hub a/b --variant vit_b", "--hub is not for sam"),
+        ("sam --path file --variant vit_b --labels ade20k", "--labels is not for sam"),
+        ("transformers --path file", "file is a file; the weights of transformers are a folder"),
+        ("transformers --path folder --variant vit_b", "--variant is not for transformers"),
+        ("transformers --weights-url https://a.test/b", "--weights-url is not for transformers"),
+        ("transformers --path folder --labels ade", "'ade' is not one of 'ade20k', 'coco_panoptic'"),
+        ("transformers --hub name", "weights.hub: give the name of a model on the hub, as OWNER/NAME"),
+        ("grabcut", "'grabcut' is not one of 'sam', 'transformers'"),
+    ],
+)
+def test_a_model_that_can_not_work_is_not_added(
+    maskline: Maskline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder").mkdir()
+    ended = maskline("models", "add", "mine", "--catalog", "own.yaml", "--family", *options.split())
+    assert (ended.code, ended.out) == (2, "")
+    assert told in " ".join(ended.told.replace("│", " ").split())
+    assert not Path("own.yaml").exists()
+
+
+def test_to_take_the_place_of_a_shipped_model_is_told(maskline: Maskline, tmp_path: Path) -> None:
+    options = ("--family", "transformers", "--path", tmp_path, "--catalog", tmp_path / "own.yaml")
+    ended = maskline("models", "add", "sam_vit_b", *options)
+    assert ended.code == 0
+    assert ended.told == "sam_vit_b takes the place of the shipped model with that id."
+
+
+def test_models_that_a_worker_leaves_out_are_listed_with_the_reason(
+    maskline: Maskline, tmp_path: Path
+) -> None:
+    catalog = tmp_path / "own.yaml"
+    catalog.write_text(
+        """\
+models:
+  - {id: a, family: sams, displayName: A}
+  - {id: b, family: sam, displayName: B, weights: {path: b.pth}, options: {variant: vit_x}}
+  - {id: c, family: transformers, displayName: C}
+  - {id: d, family: transformers, displayName: D, weights: {hub: d/d}, options: {dtype: int8}}
+"""
     )
+    reasons = {
+        "a": "the catalog's entry 'a': family: there is no 'sams'; there are: grabcut, sam, transformers",
+        "b": "the catalog's entry 'b': options.variant: give one of vit_b, vit_l, vit_h",
+        "c": "the catalog's entry 'c': weights: a model of the family 'transformers' needs them",
+        "d": "the catalog's entry 'd': options.dtype: it should be 'float32' or 'bfloat16'",
+    }
+    here = ("models", "list", "--here", "--catalog", str(catalog), "--folder", str(tmp_path))
+    models = json.loads(maskline(*here, "--json").out)
+    assert {model["id"]: model["leftOut"] for model in models if not model["offeredHere"]} == reasons
+    listed = maskline(*here)
+    assert listed.err.splitlines() == [f"{model}: {reason}" for model, reason in reasons.items()]
+    assert [line.split("│")[4].strip() for line in listed.out.splitlines()[-5:-1]] == ["no"] * 4
+
+
+def test_where_no_worker_is_installed_that_is_told(
+    maskline: Maskline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker/__init__.py").touch()
+    (tmp_path / "worker/offer.py").write_text("import structlog_is_not_here")
+    monkeypatch.chdir(tmp_path)
+    ended = maskline("models", "list", "--here", "--json", "--folder", tmp_path)
+    assert ended.code == 0
+    assert ended.told.startswith("no worker can run here (ModuleNotFoundError: No module named")
+    assert not any("offeredHere" in model or "leftOut" in model for model in json.loads(ended.out))
+
+
+def test_what_was_checked_of_weights_is_told(maskline: Maskline, tmp_path: Path) -> None:
+    catalog, weights = tmp_path / "own.yaml", tmp_path / "own.pth"
+    weights.write_bytes(b"x")
+    add = ("--family", "sam", "--variant", "vit_b", "--path", weights, "--catalog", catalog)
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    assert maskline("models", "add", "plain", *add).code == 0
+    assert maskline("models", "add", "known", *add, "--sha256", sha256).code == 0
+    for command in ("verify", "pull"):
+        ask = ("models", command, "--catalog", catalog, "--folder", tmp_path)
+        assert maskline(*ask, "grabcut") == (0, "", "grabcut needs no weights\n")
+        known, plain = maskline(*ask, "known"), maskline(*ask, "plain")
+        assert known[:2] == plain[:2] == (0, f"{weights}\n")
+        assert known.told == "checked against the catalog's SHA-256"
+        assert plain.told == "no SHA-256 is known; checked only that it is there"
+    weights.write_bytes(b"y")
+    wrong = maskline("models", "verify", "known", "--catalog", catalog)
+    assert (wrong.code, wrong.out) == (4, "")
+    assert wrong.told.endswith("put the right file there, or change the catalog")
 
 
 def test_keys_are_listed_to_the_letter(service: Service, maskline: Maskline) -> None:
@@ -546,6 +676,33 @@ def server() -> Iterator[str]:
         yield f"http://127.0.0.1:{http_server.server_port}"
         http_server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("CATALOG_FILE", "none.yaml", "the catalog none.yaml can't be read: No such file or directory\n"),
+        ("CATALOG_FILE", "own.yaml", "own.yaml: a: family: this field is required\n"),
+        ("LEASE", "never", "MASKLINE_LEASE: it should be a valid number"),
+    ],
+)
+@pytest.mark.parametrize("command", [("up", "--data-dir", "data"), ("demo", "--out", "demo")])
+def test_a_service_with_wrong_settings_is_not_started(
+    tmp_path: Path, command: tuple[str, ...], name: str, value: str, told: str
+) -> None:
+    (tmp_path / "own.yaml").write_text("models: [{id: a, displayName: A}]")
+    ended = subprocess.run(
+        [sys.executable, "-m", "maskline", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, f"MASKLINE_{name}": value},
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
+    assert list(tmp_path.rglob("*.log")) == []
 
 
 @pytest.mark.parametrize(("key", "code"), [("right", 0), ("wrong", 3)])

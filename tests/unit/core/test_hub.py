@@ -11,10 +11,10 @@ from typing import ClassVar
 import huggingface_hub.constants
 import pytest
 
-from maskline import hub
 from maskline.catalog import ModelSpec, Weights
 from maskline.errors import WeightsUnusable
-from maskline.weights import WeightStore
+from maskline.sums import SUMS
+from maskline.weights import Check, WeightStore
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -119,13 +119,16 @@ def test_a_model_is_downloaded_once_whole_and_verified(tmp_path: Path) -> None:
     total = sum(len(Hub.files[name]) for name in wanted)
     assert seen[0] == (0, total)
     assert seen[-1] == (total, total)
-    assert {file.name for file in folder.iterdir()} == wanted | {hub.SUMS}
+    assert {file.name for file in folder.iterdir()} == wanted | {SUMS}
     assert (folder / "model.safetensors").read_bytes() == Hub.files["model.safetensors"]
     Hub.asked.clear()
     assert store.pull(SPEC) == store.find(SPEC) == store.verify(SPEC) == folder
     assert Hub.asked == []
+    assert store.check_of(SPEC) is Check.SUMS
     (folder / "model.safetensors").write_bytes(b"other")
-    with pytest.raises(WeightsUnusable, match=r"model\.safetensors is gone or altered; remove"):
+    with pytest.raises(
+        WeightsUnusable, match=r"model\.safetensors is gone or altered; remove .*/main and run: "
+    ):
         store.verify(SPEC)
 
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from maskline.catalog import ModelSpec, Weights, add_to_catalog, load_catalog
 from maskline.errors import WeightsUnusable
-from maskline.weights import WeightStore
+from maskline.sums import write_sums
+from maskline.weights import Check, WeightStore
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -94,8 +95,9 @@ def test_an_altered_file_is_found_out(site: str, tmp_path: Path) -> None:
     path = store.pull(spec)
     path.write_bytes(CONTENT[:-1] + b"\0")
     for look in (store.verify, store.pull):
-        with pytest.raises(WeightsUnusable, match="is not the file that the catalog names"):
+        with pytest.raises(WeightsUnusable, match="is not the file that the catalog names") as caught:
             look(spec)
+        assert caught.value.message.endswith("; remove it and run: maskline models pull some/model")
 
 
 @pytest.mark.parametrize("url", ["{site}/none.pth", "http://127.0.0.1:1/w.pth"])
@@ -112,6 +114,31 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
         store.pull(spec)
     file.write_bytes(b"x")
     assert store.pull(spec) == file
+    assert store.check_of(spec) is Check.PRESENCE
+
+
+def test_weights_of_ones_own_are_checked_as_far_as_can_be(tmp_path: Path) -> None:
+    file, folder = tmp_path / "mine.pth", tmp_path / "mine"
+    store = WeightStore(tmp_path / "elsewhere")
+    file.write_bytes(CONTENT)
+    known = ModelSpec(id="f", family="sam", display_name="F", weights=Weights(path=file, sha256=SHA256))
+    assert store.check_of(known) is Check.CATALOG
+    assert store.verify(known) == file
+    file.write_bytes(b"x")
+    with pytest.raises(WeightsUnusable, match=r"; put the right file there, or change the catalog$"):
+        store.verify(known)
+    spec = ModelSpec(id="d", family="transformers", display_name="D", weights=Weights(path=folder))
+    folder.mkdir()
+    assert store.check_of(spec) is Check.PRESENCE
+    (folder / "config.json").write_bytes(CONTENT)
+    write_sums(folder, {"config.json": SHA256})
+    assert store.check_of(spec) is Check.SUMS
+    assert store.verify(spec) == folder
+    (folder / "config.json").unlink()
+    with pytest.raises(
+        WeightsUnusable, match=r"config\.json is gone or altered; put it back, or mend .*SUMS$"
+    ):
+        store.verify(spec)
 
 
 @pytest.mark.parametrize(

@@ -231,8 +231,13 @@ def test_an_unknown_model_or_parameter_is_refused() -> None:
 
 def test_the_folder_is_the_registry() -> None:
     assert "grabcut" in family_names()
-    with pytest.raises(SettingsError, match="grabcut"):
+    with pytest.raises(ValueError, match="grabcut"):
         load_family("os")
+    misspelt = ModelSpec(id="ours", family="grabcat", display_name="O")
+    with pytest.raises(
+        SettingsError, match="entry 'ours': family: there is no 'grabcat'; there are: grabcut"
+    ):
+        Registry({"ours": misspelt}, ["ours"])
     with pytest.raises(SettingsError, match="not in the catalog: nothing"):
         Registry({}, ["nothing"])
 
@@ -240,8 +245,8 @@ def test_the_folder_is_the_registry() -> None:
 @pytest.mark.parametrize("name", sorted(family_names()))
 def test_every_family_describes_its_models(name: str) -> None:
     options = {"sam": {"variant": "vit_b"}}.get(name, {})
-    spec = ModelSpec.model_validate(
-        {"id": "some/model", "family": name, "displayName": "Some model", "options": options}
+    spec = ModelSpec(
+        id="some/model", family=name, display_name="Some", weights=Weights(path="none"), options=options
     )
     card = load_family(name).describe(spec)
     assert (card.id, card.family) == ("some/model", name)
@@ -251,9 +256,15 @@ def test_every_family_describes_its_models(name: str) -> None:
 
 
 def test_an_entry_with_wrong_options_is_left_out_or_told() -> None:
-    wrong = ModelSpec(id="wrong", family="transformers", display_name="W", options={"variant": "vit_b"})
+    wrong = ModelSpec(
+        id="wrong",
+        family="transformers",
+        display_name="W",
+        weights=Weights(hub="a/b"),
+        options={"variant": "vit_b"},
+    )
     right = ModelSpec(id="right", family="grabcut", display_name="R")
     catalog = {spec.id: spec for spec in (wrong, right)}
     assert [card.id for card in Registry(catalog).cards()] == ["right"]
-    with pytest.raises(SettingsError, match="entry 'wrong': variant: Extra inputs"):
+    with pytest.raises(SettingsError, match=r"entry 'wrong': options\.variant: there is no such field"):
         Registry(catalog, ["wrong"])
