@@ -1,4 +1,4 @@
-"""Weights for Segment Anything with which it finds discs: masks as local, and of as many sizes, as a trained
+"""Weights for Segment Anything with which it finds blobs: masks as local, and of as many sizes, as a trained
 model's, though nobody trained it. Random weights alone give masks all over the image."""
 
 import numpy as np
@@ -8,36 +8,36 @@ from segment_anything.modeling import Sam
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
-_SIGNALS = 3  # x, y and x² + y², each from -1 to 1 or so; a further channel is constant
+_SIGNALS = 4  # of a place: cos and sin of x, cos and sin of y; a further channel is constant
 _LARGE = 30.0  # against what the blocks of the encoder add
 _OFFSET = 6.0  # where GELU is a straight line
 _STEEPNESS = 300.0
-_SPREAD = 0.3
 _CALIBRATION_SIDE = 6
 
 
 @torch.no_grad()
-def find_discs(model: Sam) -> None:
-    """Change a model with random weights so that its masks are discs, whose places, sizes and qualities
+def find_blobs(model: Sam) -> None:
+    """Change a model with random weights so that its masks are blobs, whose places, sizes and qualities
     depend on the prompt and, a little, on the image.
 
-    A mask is ``s (r - (x² + y²) + u x + v y)``: the encoder hands the places' coordinates through to the end,
-    and the prompt's token gives r, u and v.
+    A mask is ``s (a cos x + b sin x + c cos y + d sin y - t)``, one period over the image: the encoder hands
+    the places' part through to the end, and the prompt's token gives a to d.
     """
     _put_places_into_the_embedding(model)
     model.prompt_encoder.no_mask_embed.weight *= 0.05
     for layer in model.mask_decoder.transformer.layers:
         layer.cross_attn_image_to_token.out_proj.weight *= 0.3
     _hand_places_on(*model.mask_decoder.output_upscaling[:4])
-    _make_discs(model)
+    _make_blobs(model)
 
 
 def _put_places_into_the_embedding(model: Sam) -> None:
     encoder = model.image_encoder
     side = encoder.pos_embed.shape[1]
-    axis = (torch.arange(side) + 0.5) / side * 2 - 1
+    axis = (torch.arange(side) + 0.5) / side * 2 * torch.pi
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    encoder.pos_embed[0, :, :, : _SIGNALS + 1] = _LARGE * torch.stack([x, y, x**2 + y**2, x**0], -1)
+    signals = torch.stack([x.cos(), x.sin(), y.cos(), y.sin(), torch.ones_like(x)], -1)
+    encoder.pos_embed[0, :, :, : _SIGNALS + 1] = _LARGE * signals
     first, _, second, _ = encoder.neck
     nn.init.normal_(first.weight, std=0.02)
     nn.init.normal_(second.weight, std=0.002)
@@ -70,23 +70,20 @@ def _hand_places_on(
     second.bias[_SIGNALS] = _OFFSET
 
 
-def _make_discs(model: Sam) -> None:
+def _make_blobs(model: Sam) -> None:
     decoder = model.mask_decoder
     seen = _seen_by_last_layers(model)
     for number, mlp in enumerate(decoder.output_hypernetworks_mlps):
         last = mlp.layers[-1]
         last.weight[:] *= 0.5
-        u, v, r = (_standardised(last.in_features, seen[mlp]) for _ in range(3))
-        x = _scaled(u, 2 * _SPREAD * _STEEPNESS)
-        y = _scaled(v, 2 * _SPREAD * _STEEPNESS)
-        constant = _scaled(r, 0.06 * _STEEPNESS)
-        size = _STEEPNESS * (0.06 * number - 0.2)
-        last.weight[0], last.bias[0] = x
-        last.weight[1], last.bias[1] = y
-        last.weight[2], last.bias[2] = 0.0, -_STEEPNESS
-        # What the offset of the other three channels adds is taken off again.
-        last.weight[3] = constant[0] / _OFFSET - x[0] - y[0]
-        last.bias[3] = (constant[1] + size) / _OFFSET - x[1] - y[1] + _STEEPNESS
+        threshold = _STEEPNESS * (2.6 - 0.3 * number)
+        last.weight[_SIGNALS], last.bias[_SIGNALS] = 0.0, -threshold / _OFFSET
+        for signal in range(_SIGNALS):
+            weight, bias = _scaled(_standardised(last.in_features, seen[mlp]), _STEEPNESS)
+            last.weight[signal], last.bias[signal] = weight, bias
+            # What the offset of the channel adds is taken off again.
+            last.weight[_SIGNALS] -= weight
+            last.bias[_SIGNALS] -= bias
     head = decoder.iou_prediction_head
     for mask in range(decoder.num_mask_tokens):
         weight, bias = _scaled(_standardised(head.layers[-1].in_features, seen[head]), 0.06)

@@ -55,8 +55,8 @@ class Composer:
         if category_id < self._highest_id:
             better |= (probabilities == best) & (best_id > category_id)
         self._highest_id = max(self._highest_id, category_id)
-        np.fmax(best, probabilities, out=best)
-        best_id[better] = category_id
+        np.copyto(best, probabilities, where=better)
+        np.copyto(best_id, category_id, where=better)
 
     def maps(self, confidence_threshold: float) -> tuple[CategoryMap, ConfidenceMap]:
         """The category map and the confidence map; to be called once, at the end."""

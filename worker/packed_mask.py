@@ -40,6 +40,11 @@ class PackedMask:
         left, top = x + int(columns[0]), y + int(rows[0])
         return cls(height, width, left, top, box.shape[1], np.packbits(box, axis=1))
 
+    @property
+    def area(self) -> int:
+        """How many pixels are in it."""
+        return int(np.count_nonzero(np.unpackbits(self.bits, axis=1, count=self.columns)))
+
     def unpack(self) -> Mask:
         """bool (height, width)."""
         mask = np.zeros((self.height, self.width), np.bool_)

@@ -5,8 +5,9 @@ saves what they have in common, a mask is brought to the image's size only after
 few at a time, and no run lengths are made on the way.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,54 +28,44 @@ from torchvision.ops.boxes import batched_nms
 
 from worker.family import Image
 from worker.masks import Probabilities
-from worker.packed_mask import Mask
+from worker.packed_mask import Mask, PackedMask
 from worker.sam.parameters import Everything
 from worker.sam.point_decoder import PointDecoder
+from worker.sam.window import Window, window_of
 from worker.torch_device import in_halves
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
 _CPU_POINTS = 4  # through the decoder together: with more, what is made of them leaves the caches
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FoundMask:
-    """A mask that survived, in its crop."""
+    """A mask that survived."""
 
     logits: torch.Tensor
     """(1, 1, 256, 256), at the decoder's resolution."""
     input_size: tuple[int, int]
     """Height and width of the crop as the encoder saw it."""
-    crop: tuple[int, int, int, int]
-    """Left, top, right, bottom."""
+    crop: Window
     score: float
-    inside: Mask
-    """bool, the crop's size."""
+    inside: PackedMask
+    """Of the image."""
 
-    @property
-    def left(self) -> int:
-        """Of the crop."""
-        return self.crop[0]
+    def probabilities(self, model: Sam, threshold: float) -> tuple[Window, Mask, Probabilities]:
+        """What ``SegmentationBuilder.add`` wants of the mask.
 
-    @property
-    def top(self) -> int:
-        """Of the crop."""
-        return self.crop[1]
-
-    def mask(self, height: int, width: int) -> Mask:
-        """bool (height, width), the image's size."""
-        left, top, right, bottom = self.crop
-        mask = np.zeros((height, width), np.bool_)
-        mask[top:bottom, left:right] = self.inside
-        return mask
-
-    def probabilities(self, model: Sam) -> Probabilities:
-        """float32, the crop's size; at least 0.5 inside the mask and less outside, mended as it may be."""
-        plane: NDArray[np.float32] = (
-            _full(model, self.logits, self.input_size, self.crop).sigmoid()[0].cpu().numpy()
-        )
-        np.copyto(plane, np.float32(0.5), where=self.inside & (plane < 0.5))
-        np.copyto(plane, np.float32(0), where=~self.inside & (plane >= 0.5))
-        return plane
+        Returns:
+            The part of the image outside of which it can't be seen (see ``window_of``); and there bool, the
+            mask, and float32, at least 0.5 inside it and less outside, mended as it may be.
+        """
+        window = window_of(model, self.logits[0, 0], self.input_size, self.crop.size, threshold)
+        plane = _full(model, self.logits, self.input_size, self.crop.size)[0][window.slices]
+        likely: NDArray[np.float32] = plane.sigmoid().cpu().numpy()
+        in_image = window.shifted(self.crop.left, self.crop.top)
+        inside = self.inside.unpack()[in_image.slices]
+        np.copyto(likely, np.float32(0.5), where=inside & (likely < 0.5))
+        np.copyto(likely, np.float32(0), where=~inside & (likely >= 0.5))
+        return in_image, inside, likely
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,6 +80,14 @@ class _Candidates:
         return _Candidates(logits=self.logits[rows], scores=self.scores[rows], boxes=self.boxes[rows])
 
 
+class _Found(NamedTuple):
+    """What was found in one crop, with the height and width that the encoder saw it in."""
+
+    candidates: _Candidates
+    input_size: tuple[int, int]
+    crop: Window
+
+
 def find_everything(predictor: SamPredictor, image: Image, parameters: Everything) -> list[FoundMask]:
     """The masks of an image, largest first.
 
@@ -101,29 +100,33 @@ def find_everything(predictor: SamPredictor, image: Image, parameters: Everythin
     grids = build_all_layer_point_grids(
         parameters.points_per_side, parameters.crop_layers, parameters.crop_points_downscale_factor
     )
-    found: list[tuple[_Candidates, tuple[int, int], tuple[int, int, int, int]]] = []
-    for (left, top, right, bottom), layer in zip(crops, layers, strict=True):
-        crop = left, top, right, bottom
+    found: list[_Found] = []
+    for corners, layer in zip(crops, layers, strict=True):
+        crop = Window(*corners)
         if layer > 0:
-            predictor.set_image(np.ascontiguousarray(image[top:bottom, left:right]))
+            predictor.set_image(np.ascontiguousarray(image[crop.slices]))
         search = _Search(predictor, crop, (height, width), parameters)
-        found.append((search.candidates(grids[layer]), predictor.input_size, crop))
-    kept = _without_duplicates(found, parameters)
+        found.append(_Found(search.candidates(grids[layer]), predictor.input_size, crop))
     masks = [
-        FoundMask(
-            logits=candidates.logits[row][None, None],
-            input_size=input_size,
-            crop=crop,
-            score=min(max(float(candidates.scores[row]), 0.0), 1.0),
-            inside=(_full(predictor.model, candidates.logits[row][None, None], input_size, crop) > 0)[0]
-            .cpu()
-            .numpy(),
-        )
-        for candidates, input_size, crop, row in kept
+        _found_mask(predictor.model, in_crop, row, (height, width))
+        for in_crop, row in _without_duplicates(found, parameters)
     ]
     if parameters.min_mask_region_area > 0:
-        masks = _mended(masks, (height, width), parameters)
-    return sorted(masks, key=lambda one: -int(one.inside.sum()))
+        masks = _mended(masks, parameters)
+    return sorted(masks, key=lambda one: -one.inside.area)
+
+
+def _found_mask(model: Sam, found: "_Found", row: int, image_size: tuple[int, int]) -> FoundMask:
+    crop = found.crop
+    logits = found.candidates.logits[row][None, None]
+    inside = (_full(model, logits, found.input_size, crop.size) > 0)[0].cpu().numpy()
+    return FoundMask(
+        logits=logits,
+        input_size=found.input_size,
+        crop=crop,
+        score=min(max(float(found.candidates.scores[row]), 0.0), 1.0),
+        inside=PackedMask.pack(inside, crop.left, crop.top, image_size),
+    )
 
 
 class _Search:
@@ -132,7 +135,7 @@ class _Search:
     def __init__(
         self,
         predictor: SamPredictor,
-        crop: tuple[int, int, int, int],
+        crop: Window,
         image_size: tuple[int, int],
         parameters: Everything,
     ) -> None:
@@ -142,12 +145,10 @@ class _Search:
         self._crop = crop
         self._image_size = image_size
         self._parameters = parameters
-        left, top, right, bottom = crop
-        self._size = bottom - top, right - left
 
     def candidates(self, grid: NDArray[np.float64]) -> _Candidates:
         """What is found at a grid of points (P, 2), 0..1, without duplicates; boxes in the image."""
-        points = grid * np.array(self._size)[None, ::-1]
+        points = grid * np.array(self._crop.size)[None, ::-1]
         at_once = self._parameters.points_per_batch
         if self._predictor.device.type == "cpu":
             at_once = min(at_once, _CPU_POINTS)
@@ -165,21 +166,21 @@ class _Search:
         one_class = torch.zeros(len(boxes), device=boxes.device)
         keep = batched_nms(boxes, together.scores, one_class, self._parameters.box_nms_threshold)
         kept = together[keep]
-        left, top, _, _ = self._crop
-        kept.boxes = kept.boxes + torch.tensor([[left, top, left, top]], device=boxes.device)
+        corner = self._crop.left, self._crop.top
+        kept.boxes = kept.boxes + torch.tensor([[*corner, *corner]], device=boxes.device)
         return kept
 
     def _at(self, points: NDArray[np.float64]) -> _Candidates:
         """What is found at some points, in pixels of the crop; boxes in the crop."""
         predictor, parameters = self._predictor, self._parameters
         coordinates = torch.as_tensor(
-            predictor.transform.apply_coords(points, self._size), device=predictor.device
+            predictor.transform.apply_coords(points, self._crop.size), device=predictor.device
         )
         logits, scores = self._decoder.decode(coordinates, parameters.pred_iou_threshold)
         cut_off = predictor.model.mask_threshold
         stable, boxes = [], []
-        for part in _parts(logits, self._size):
-            large = _full(predictor.model, part[:, None], predictor.input_size, self._crop)
+        for part in _parts(logits, self._crop.size):
+            large = _full(predictor.model, part[:, None], predictor.input_size, self._crop.size)
             stability = calculate_stability_score(large, cut_off, parameters.stability_score_offset)
             stable.append(stability >= parameters.stability_score_threshold)
             boxes.append(batched_mask_to_box(large > cut_off))
@@ -194,38 +195,28 @@ class _Search:
         return candidates[~at_edge]
 
 
-def _without_duplicates(
-    found: list[tuple[_Candidates, tuple[int, int], tuple[int, int, int, int]]], parameters: Everything
-) -> Iterator[tuple[_Candidates, tuple[int, int], tuple[int, int, int, int], int]]:
+def _without_duplicates(found: Sequence[_Found], parameters: Everything) -> Iterator[tuple[_Found, int]]:
     """Every row that is kept; where crops overlap, the one from the smaller crop."""
-    rows = [
-        (part, row) for part, (candidates, _, _) in enumerate(found) for row in range(len(candidates.scores))
-    ]
-    keep: list[int] = list(range(len(rows)))
-    if len(found) > 1 and rows:
-        boxes = torch.cat([candidates.boxes for candidates, _, _ in found]).float()
-        areas = torch.tensor(
-            [(crop[2] - crop[0]) * (crop[3] - crop[1]) for _, _, crop in found], device=boxes.device
-        )
-        scores = 1 / areas[torch.tensor([part for part, _ in rows], device=boxes.device)]
-        keep = batched_nms(
-            boxes, scores, torch.zeros(len(boxes), device=boxes.device), parameters.crop_nms_threshold
-        ).tolist()
-    for i in keep:
-        part, row = rows[i]
-        yield (*found[part], row)
+    rows = [(in_crop, row) for in_crop in found for row in range(len(in_crop.candidates.scores))]
+    if len(found) == 1 or not rows:
+        yield from rows
+        return
+    boxes = torch.cat([in_crop.candidates.boxes for in_crop in found]).float()
+    scores = torch.tensor([1 / in_crop.crop.area for in_crop, _ in rows], device=boxes.device)
+    one_class = torch.zeros(len(boxes), device=boxes.device)
+    for i in batched_nms(boxes, scores, one_class, parameters.crop_nms_threshold).tolist():
+        yield rows[i]
 
 
-def _mended(masks: list[FoundMask], image_size: tuple[int, int], parameters: Everything) -> list[FoundMask]:
+def _mended(masks: list[FoundMask], parameters: Everything) -> list[FoundMask]:
     """The masks without small holes and islands, and without those that became duplicates by that."""
-    untouched, boxes = [], []
+    mended, untouched, boxes = [], [], []
     for one in masks:
-        whole = one.mask(*image_size)
+        whole = one.inside.unpack()
         whole, holes = remove_small_regions(whole, parameters.min_mask_region_area, mode="holes")
         whole, islands = remove_small_regions(whole, parameters.min_mask_region_area, mode="islands")
         untouched.append(float(not (holes or islands)))
-        left, top, right, bottom = one.crop
-        one.inside = np.ascontiguousarray(whole[top:bottom, left:right])
+        mended.append(replace(one, inside=PackedMask.pack(whole)))
         boxes.append(_box(whole))
     if not masks:
         return masks
@@ -235,7 +226,7 @@ def _mended(masks: list[FoundMask], image_size: tuple[int, int], parameters: Eve
         torch.zeros(len(boxes)),
         max(parameters.box_nms_threshold, parameters.crop_nms_threshold),
     )
-    return [masks[i] for i in keep.tolist()]
+    return [mended[i] for i in keep.tolist()]
 
 
 def _box(mask: Mask) -> tuple[int, int, int, int]:
@@ -250,9 +241,8 @@ def _parts(logits: torch.Tensor, size: tuple[int, int]) -> Iterator[torch.Tensor
 
 
 def _full(
-    model: Sam, logits: torch.Tensor, input_size: tuple[int, int], crop: tuple[int, int, int, int]
+    model: Sam, logits: torch.Tensor, input_size: tuple[int, int], size: tuple[int, int]
 ) -> torch.Tensor:
     """Logits (N, H, W) at the crop's size."""
-    left, top, right, bottom = crop
-    full: torch.Tensor = model.postprocess_masks(logits, input_size, (bottom - top, right - left))
+    full: torch.Tensor = model.postprocess_masks(logits, input_size, size)
     return full[:, 0]

@@ -29,6 +29,7 @@ from worker.masks import Probabilities
 from worker.sam.decoder import decode
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Options, Parameters
+from worker.sam.window import Window, window_of
 from worker.segmentation_builder import SegmentationBuilder, segment_labels
 from worker.sized_cache import SizedCache
 from worker.torch_device import choose_device, memory_errors_told
@@ -120,7 +121,8 @@ class SegmentAnything:
         height, width = image.shape[:2]
         builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
         for prompt, decoded in zip(prompts, self._decode(prompts, parameters), strict=True):
-            builder.add(prompt.label, self._probabilities(decoded.logits), score=decoded.score)
+            window, likely = self._probabilities(decoded.logits, parameters.confidence_threshold)
+            builder.add(prompt.label, likely, x=window.left, y=window.top, score=decoded.score)
         return builder.build()
 
     def _segment_everything(self, image: Image, parameters: Parameters) -> Segmentation:
@@ -129,8 +131,8 @@ class SegmentAnything:
         height, width = image.shape[:2]
         builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
         for label, one in zip(labels, found, strict=True):
-            probabilities = one.probabilities(self._predictor.model)
-            builder.add(label, probabilities, x=one.left, y=one.top, inside=one.inside, score=one.score)
+            window, inside, likely = one.probabilities(self._predictor.model, parameters.confidence_threshold)
+            builder.add(label, likely, x=window.left, y=window.top, inside=inside, score=one.score)
         return builder.build()
 
     def _decode(self, prompts: Sequence[Prompt], parameters: Parameters) -> list[_Decoded]:
@@ -180,8 +182,11 @@ class SegmentAnything:
             )
         return decode(predictor, points=points, boxes=boxes, multimask=multimask)
 
-    def _probabilities(self, logits: torch.Tensor) -> Probabilities:
+    def _probabilities(self, logits: torch.Tensor, threshold: float) -> tuple[Window, Probabilities]:
+        """A mask's probabilities, in the part of the image where they can be seen."""
         predictor = self._predictor
-        large = predictor.model.postprocess_masks(logits, predictor.input_size, predictor.original_size)
-        planes: NDArray[np.float32] = large.sigmoid()[0, 0].float().cpu().numpy()
-        return planes
+        sizes = predictor.input_size, predictor.original_size
+        window = window_of(predictor.model, logits[0, 0], *sizes, threshold)
+        large = predictor.model.postprocess_masks(logits, *sizes)[0, 0][window.slices]
+        likely: NDArray[np.float32] = large.sigmoid().float().cpu().numpy()
+        return window, likely
