@@ -12,8 +12,8 @@ from maskline.jobs import Job, JobState
 from maskline.ports import ArtifactStore
 from maskline.results import ResultDocument
 from worker.decoding import decode
+from worker.fetching import Fetch
 from worker.overlay import render_overlay
-from worker.runner import Fetch
 
 
 def paint_overlay(job: Job, artifacts: ArtifactStore, fetch: Fetch, limits: ImageLimits) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,23 +11,21 @@ from typing import Protocol
 import structlog
 
 from maskline.artifacts import Artifact, result_key
-from maskline.codec import split_submission
 from maskline.errors import (
-    ArtifactNotFound,
     DependencyError,
-    ImageUnreachable,
     InvalidRequest,
     PredictionFailed,
     ServiceError,
 )
 from maskline.image_header import ImageLimits
-from maskline.jobs import Failure, ImageRef, Job, Outcome, Timings
+from maskline.jobs import Failure, Job, Outcome, Timings
 from maskline.ports import ArtifactStore, LeaseStore
 from maskline.requests import Output, Subtask, outside
 from maskline.results import MAX_PALETTE_ID, ResultDocument
 from worker.batcher import Modelled
 from worker.decoding import decode
 from worker.family import CommonParameters, Image, Segmentation, SegmentationInput
+from worker.fetching import Fetch
 from worker.leases import Lease, LeaseKeeper, LeaseLost
 from worker.masks import render_category_mask, render_confidence_mask, to_segments
 from worker.overlay import render_overlay
@@ -36,8 +34,6 @@ from worker.sized_cache import SizedCache
 logger = structlog.get_logger(module=__name__)
 
 _WRITERS = 16
-
-Fetch = Callable[[ImageRef], bytes | memoryview]
 
 
 class Models(Protocol):
@@ -227,22 +223,3 @@ def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]
     )
     files[Artifact.PREDICTION] = document.to_json().encode()
     return files
-
-
-def fetcher(artifacts: ArtifactStore, get_url: Callable[[str, int], bytes], max_bytes: int) -> Fetch:
-    """What gives an image's bytes, wherever it is."""
-
-    def fetch(image: ImageRef) -> bytes | memoryview:
-        if image.key is not None:
-            return split_submission(artifacts.get(image.key))[0]
-        if image.uri is not None:
-            bucket, _, key = image.uri.removeprefix("s3://").partition("/")
-            try:
-                return artifacts.get(key, bucket=bucket, max_bytes=max_bytes)
-            except ArtifactNotFound as error:
-                raise ImageUnreachable(f"{image.uri} can't be read: {error.message}") from error
-        if image.url is not None:
-            return get_url(image.url, max_bytes)
-        raise ArtifactNotFound("the job names no image")
-
-    return fetch

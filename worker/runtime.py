@@ -19,13 +19,14 @@ from maskline.image_header import ImageLimits
 from maskline.settings import Settings, SettingsError
 from maskline.weights import WeightStore
 from worker.family import Resources
+from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
 from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
 from worker.periodic import Periodic
 from worker.registry import Registry
 from worker.residency import Residency
-from worker.runner import Runner, fetcher
+from worker.runner import Runner
 from worker.sweeper import Sweeper
 from worker.webhooks import WebhookDelivery
 

@@ -23,12 +23,13 @@ from maskline.weights import WeightStore
 from tests.factories import DISC_BOX, encoded, make_job, picture
 from worker.batcher import Modelled
 from worker.family import Resources, SegmentationInput
+from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
 from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
 from worker.registry import Registry
 from worker.residency import Residency
-from worker.runner import Runner, fetcher
+from worker.runner import Runner
 from worker.sweeper import Sweeper
 
 LIMITS = ImageLimits(max_bytes=10**6, max_pixels=10**6, max_side=2000)
