@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from maskline.errors import Fault
+from maskline.run_lengths import RunLengthMask
 from maskline.wire import WireModel
 
 MAX_PROMPTS = 1024
@@ -38,6 +39,7 @@ class PromptKind(StrEnum):
 
     BOX = "box"
     POINTS = "points"
+    MASK = "mask"
 
 
 class Output(StrEnum):
@@ -67,7 +69,7 @@ class EventType(StrEnum):
 
 
 class Prompt(WireModel):
-    """One object to cut out, told by a box, by points, or by both.
+    """One object to cut out, told by a box, by points, by a mask, or by several of these.
 
     Prompts that carry the same label share a category.
     """
@@ -80,6 +82,9 @@ class Prompt(WireModel):
     """``[[x, y], …]`` in pixels."""
     point_labels: tuple[Annotated[int, Field(ge=0, le=1)], ...] = ()
     """One for each point: 1 on the object, 0 beside it. Left out: all points are on the object."""
+    mask: RunLengthMask | None = None
+    """About where the object is, such as the ``segmentation`` of an earlier job's segment; of the size of the
+    upright image, and not empty."""
 
     @field_validator("box")
     @classmethod
@@ -94,23 +99,22 @@ class Prompt(WireModel):
 
     @model_validator(mode="after")
     def _points_at_something(self) -> Self:
-        if self.box is None and not self.points:
-            raise ValueError("the prompt has neither a box nor points; give one of them")
+        if not self.kinds:
+            raise ValueError("the prompt has neither a box nor points nor a mask; give one of them")
         if self.point_labels and len(self.point_labels) != len(self.points):
             raise ValueError(
                 f"{len(self.points)} points but {len(self.point_labels)} pointLabels; "
                 "give one label for each point, or none at all"
             )
-        if self.box is None and self.point_labels and 1 not in self.point_labels:
-            raise ValueError("all points are beside the object (0); give a box or one point on it")
+        if self.kinds == {PromptKind.POINTS} and self.point_labels and 1 not in self.point_labels:
+            raise ValueError("all points are beside the object (0); give a box, a mask or one point on it")
         return self
 
     @property
     def kinds(self) -> frozenset[PromptKind]:
         """The kinds that this prompt uses."""
-        return frozenset(
-            kind for kind, used in ((PromptKind.BOX, self.box), (PromptKind.POINTS, self.points)) if used
-        )
+        used = {PromptKind.BOX: self.box, PromptKind.POINTS: self.points, PromptKind.MASK: self.mask}
+        return frozenset(kind for kind, value in used.items() if value)
 
     @property
     def labelled_points(self) -> tuple[tuple[float, float, int], ...]:
@@ -184,7 +188,8 @@ class SegmentationRequest(WireModel):
 
 
 def outside(prompts: Sequence[Prompt], width: int, height: int) -> list[Fault]:
-    """A fault for each box and point that is not wholly on an image of this size (its edge included)."""
+    """A fault for each box and point that is not wholly on an image of this size (its edge included), and
+    for each mask of another size."""
     faults = []
     for i, prompt in enumerate(prompts):
         if prompt.box is not None:
@@ -204,4 +209,11 @@ def outside(prompts: Sequence[Prompt], width: int, height: int) -> list[Fault]:
             for j, (x, y) in enumerate(prompt.points)
             if not (0 <= x <= width and 0 <= y <= height)
         ]
+        if prompt.mask is not None and prompt.mask.size != (height, width):
+            faults.append(
+                Fault(
+                    f"/prompts/{i}/mask/size",
+                    f"{list(prompt.mask.size)} is not [height, width] of the image, {[height, width]}",
+                )
+            )
     return faults
