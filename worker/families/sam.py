@@ -1,6 +1,7 @@
 """Segment Anything (Kirillov et al., ICCV 2023), by the ``segment-anything`` package."""
 
 from maskline.catalog import ModelSpec
+from maskline.requests import PromptKind
 from maskline.results import ModelCard
 from worker.family import Resources, Segmenter, promptable_card
 from worker.sam.parameters import Options, Parameters
@@ -17,7 +18,7 @@ def describe(spec: ModelSpec) -> ModelCard:
         pydantic.ValidationError: the entry's options are wrong.
     """
     Options.model_validate(spec.options)
-    return promptable_card(spec, Parameters)
+    return promptable_card(spec, Parameters, PromptKind.BOX, PromptKind.POINTS, PromptKind.MASK)
 
 
 def load(spec: ModelSpec, resources: Resources) -> Segmenter:
