@@ -9,27 +9,35 @@ from pydantic import JsonValue
 
 from api.errors import pointer
 from maskline.errors import Fault
+from maskline.image_header import ImageLimits
 from maskline.requests import MAX_METADATA_BYTES, SegmentationRequest, outside
 from maskline.results import ModelCard
+from maskline.run_lengths import RunLengthMask
 
 JsonObject = Mapping[str, JsonValue]
 
 
 def faults_of_request(
-    request: SegmentationRequest, card: ModelCard, size: tuple[int, int] | None, *, has_webhook_secret: bool
+    request: SegmentationRequest,
+    card: ModelCard,
+    size: tuple[int, int] | None,
+    *,
+    limits: ImageLimits,
+    has_webhook_secret: bool,
 ) -> list[Fault]:
     """Why the model can't run the request; none if it can.
 
-    ``size``: width and height of the upright image, None where only the worker will know.
+    ``size``: width and height of the upright image, None where only the worker will know; ``limits``: of
+    that image.
     """
     faults = [
         *_subtask_faults(request, card),
         *_prompt_faults(request, card),
+        *_mask_faults(request),
         *_parameter_faults(request, card),
         *_other_faults(request, has_webhook_secret=has_webhook_secret),
     ]
-    if size is not None:
-        faults += outside(request.prompts, *size)
+    faults += _oversize_faults(request, limits) if size is None else outside(request.prompts, *size)
     return faults
 
 
@@ -52,6 +60,34 @@ def _prompt_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]
         Fault(pointer("prompts", i, kind), f"{card.id} takes no {kind} prompts; it takes {known}")
         for i, prompt in enumerate(request.prompts)
         for kind in sorted(prompt.kinds - set(card.prompt_kinds))
+    ]
+
+
+def _mask_faults(request: SegmentationRequest) -> list[Fault]:
+    return [
+        Fault(pointer("prompts", i, "mask", "counts"), wrong)
+        for i, prompt in enumerate(request.prompts)
+        if prompt.mask is not None and (wrong := _what_is_wrong(prompt.mask)) is not None
+    ]
+
+
+def _what_is_wrong(mask: RunLengthMask) -> str | None:
+    """With the run lengths; None if nothing is."""
+    try:
+        lengths = mask.run_lengths()
+    except ValueError as error:
+        return str(error)
+    return None if any(lengths[1::2]) else "the mask is empty; give one that has a pixel on the object"
+
+
+def _oversize_faults(request: SegmentationRequest, limits: ImageLimits) -> list[Fault]:
+    return [
+        Fault(
+            pointer("prompts", i, "mask", "size"),
+            f"no image of {list(prompt.mask.size)} pixels is taken; give [height, width] of the image",
+        )
+        for i, prompt in enumerate(request.prompts)
+        if prompt.mask is not None and not limits.admit(*prompt.mask.size)
     ]
 
 

@@ -53,6 +53,7 @@ class Submitter:
             submission.request,
             card,
             header.size if header else None,
+            limits=self._limits,
             has_webhook_secret=self._services.settings.webhook_secret is not None,
         )
         faults = [*submission.faults, *(fault for fault in found if is_beside(fault, submission.faults))]

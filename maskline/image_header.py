@@ -101,6 +101,10 @@ class ImageLimits:
             max_side=settings.max_image_side,
         )
 
+    def admit(self, height: int, width: int) -> bool:
+        """Whether an image of this many pixels is taken."""
+        return max(height, width) <= self.max_side and height * width <= self.max_pixels
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageHeader:

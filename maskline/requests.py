@@ -14,6 +14,7 @@ from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from maskline.errors import Fault
 from maskline.plain_words import Right
+from maskline.run_lengths import RunLengthMask
 from maskline.wire import WireModel
 
 MAX_PROMPTS = 1024
@@ -39,6 +40,7 @@ class PromptKind(StrEnum):
 
     BOX = "box"
     POINTS = "points"
+    MASK = "mask"
 
 
 class Output(StrEnum):
@@ -68,7 +70,7 @@ class EventType(StrEnum):
 
 
 class Prompt(WireModel):
-    """One object to cut out, told by a box, by points, or by both.
+    """One object to cut out, told by a box, by points, by a mask, or by several of these.
 
     Prompts that carry the same label share a category.
     """
@@ -77,6 +79,9 @@ class Prompt(WireModel):
     """Name of the category that the object belongs to."""
     box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
     """``[xMin, yMin, xMax, yMax]`` in pixels; it must enclose some area."""
+    mask: RunLengthMask | None = None
+    """About where the object is, such as the ``segmentation`` of an earlier job's segment; of the size of the
+    upright image, and not empty."""
     points: Annotated[
         tuple[tuple[Coordinate, Coordinate], ...], Field(max_length=MAX_POINTS, validate_default=True)
     ] = ()
@@ -103,8 +108,8 @@ class Prompt(WireModel):
     def _points_at_something(
         cls, points: tuple[tuple[float, float], ...], info: ValidationInfo
     ) -> tuple[tuple[float, float], ...]:
-        if not points and info.data.get("box", ...) is None:
-            raise ValueError("the prompt has neither a box nor points; give one of them")
+        if not points and not _has_other(info):
+            raise ValueError("the prompt has neither a box nor points nor a mask; give one of them")
         return points
 
     @field_validator("point_labels")
@@ -116,22 +121,26 @@ class Prompt(WireModel):
                 f"{len(points)} points but {len(labels)} pointLabels; "
                 "give one label for each point, or none at all"
             )
-        if labels and 1 not in labels and info.data.get("box", ...) is None:
-            raise ValueError("all points are beside the object (0); give a box or one point on it")
+        if labels and 1 not in labels and not _has_other(info):
+            raise ValueError("all points are beside the object (0); give a box, a mask or one point on it")
         return labels
 
     @property
     def kinds(self) -> frozenset[PromptKind]:
         """The kinds that this prompt uses."""
-        return frozenset(
-            kind for kind, used in ((PromptKind.BOX, self.box), (PromptKind.POINTS, self.points)) if used
-        )
+        used = {PromptKind.BOX: self.box, PromptKind.POINTS: self.points, PromptKind.MASK: self.mask}
+        return frozenset(kind for kind, value in used.items() if value)
 
     @property
     def labelled_points(self) -> tuple[tuple[float, float, int], ...]:
         """The points as ``(x, y, label)``; a label left out is 1."""
         labels = self.point_labels or (1,) * len(self.points)
         return tuple((x, y, label) for (x, y), label in zip(self.points, labels, strict=True))
+
+
+def _has_other(info: ValidationInfo) -> bool:
+    """Whether a prompt has more than points, be it faulty."""
+    return any(info.data.get(field, ...) is not None for field in ("box", "mask"))
 
 
 class Webhook(WireModel):
@@ -210,7 +219,8 @@ class SegmentationRequest(WireModel):
 
 
 def outside(prompts: Sequence[Prompt], width: int, height: int) -> list[Fault]:
-    """A fault for each box and point that is not wholly on an image of this size (its edge included)."""
+    """A fault for each box and point that is not wholly on an image of this size (its edge included), and
+    for each mask of another size."""
     faults = []
     for i, prompt in enumerate(prompts):
         if prompt.box is not None:
@@ -230,4 +240,11 @@ def outside(prompts: Sequence[Prompt], width: int, height: int) -> list[Fault]:
             for j, (x, y) in enumerate(prompt.points)
             if not (0 <= x <= width and 0 <= y <= height)
         ]
+        if prompt.mask is not None and prompt.mask.size != (height, width):
+            faults.append(
+                Fault(
+                    f"/prompts/{i}/mask/size",
+                    f"{list(prompt.mask.size)} is not [height, width] of the image, {[height, width]}",
+                )
+            )
     return faults

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from maskline.requests import Output, PromptKind, Subtask
+from maskline.run_lengths import RunLengthMask
 from maskline.wire import Color, WireModel
 
 BACKGROUND_ID = 0
@@ -20,15 +21,6 @@ class AnnotationSpec(WireModel):
     """Name of the category."""
     color: Color
     """``#rrggbb``; in a palette PNG the palette's entry for ``id``."""
-
-
-class RunLengthMask(WireModel):
-    """A binary mask as COCO writes it (compressed RLE of ``pycocotools.mask``, column-major)."""
-
-    size: tuple[int, int]
-    """``[height, width]`` in pixels."""
-    counts: str
-    """COCO's compressed run lengths."""
 
 
 class Segment(WireModel):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskline.jobs import ImageRef, Job, Timings, new_job_id
-from maskline.requests import Priority, Prompt, SegmentationRequest, Subtask, Webhook
+from maskline.requests import Priority, Prompt, PromptKind, SegmentationRequest, Subtask, Webhook
 from maskline.results import ModelCard
 
 TIMINGS = Timings(queue=1, fetch=1, decode=1, model=1, batch=1, render=1, store=1)
@@ -50,7 +50,7 @@ def make_card(model: str = "grabcut") -> ModelCard:
         family="grabcut",
         display_name=model,
         subtasks=(Subtask.SEMANTIC, Subtask.INSTANCE),
-        prompt_kinds=("box", "points"),
+        prompt_kinds=tuple(PromptKind),
         parameters_schema={
             "type": "object",
             "properties": {"confidenceThreshold": {"type": "number", "minimum": 0, "maximum": 1}},

@@ -36,7 +36,7 @@ class SegmentationInput:
     image_key: str
     """The same for the same pixels, and for no others; a key for caches."""
     prompts: tuple[Prompt, ...]
-    """In pixels of ``image``, and inside it."""
+    """In pixels of ``image``, and inside it; masks are of its size."""
     subtask: Subtask
     """One of the card's."""
     parameters: CommonParameters
@@ -100,8 +100,10 @@ class Segmenter(Protocol):
         ...
 
 
-def promptable_card(spec: ModelSpec, parameters: type[CommonParameters]) -> ModelCard:
-    """The card of a model that cuts out what boxes and points point at, or everything."""
+def promptable_card(
+    spec: ModelSpec, parameters: type[CommonParameters], *prompt_kinds: PromptKind
+) -> ModelCard:
+    """The card of a model that cuts out what prompts of these kinds tell of, or everything."""
     return ModelCard(
         id=spec.id,
         family=spec.family,
@@ -109,7 +111,7 @@ def promptable_card(spec: ModelSpec, parameters: type[CommonParameters]) -> Mode
         description=spec.description,
         license=spec.license,
         subtasks=(Subtask.INSTANCE, Subtask.SEMANTIC),
-        prompt_kinds=(PromptKind.BOX, PromptKind.POINTS),
+        prompt_kinds=prompt_kinds,
         parameters_schema=parameters.model_json_schema(by_alias=True),
     )
 

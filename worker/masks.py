@@ -16,10 +16,10 @@ from maskline.results import (
     BACKGROUND_ID,
     MAX_PALETTE_ID,
     AnnotationSpec,
-    RunLengthMask,
     Segment,
     SegmentList,
 )
+from maskline.run_lengths import RunLengthMask
 from worker.colors import rgb
 from worker.family import CategoryMap, ConfidenceMap, Segmentation, SegmentMask
 from worker.packed_mask import Mask
@@ -81,9 +81,14 @@ def encode_rle(mask: Mask) -> RunLengthMask:
 
 
 def decode_rle(rle: RunLengthMask) -> Mask:
-    """bool (H, W)."""
-    decoded = coco.decode({"size": list(rle.size), "counts": rle.counts.encode("ascii")})
-    return np.ascontiguousarray(decoded).view(np.bool_)
+    """bool (H, W), in memory column by column.
+
+    Raises:
+        ValueError: the run lengths are none, or do not fit the size.
+    """
+    lengths = rle.run_lengths()
+    height, width = rle.size
+    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
 
 
 def bounding_box(mask: Mask) -> tuple[float, float, float, float]:

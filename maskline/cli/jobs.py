@@ -34,7 +34,10 @@ def submit(
     box: Annotated[list[str] | None, typer.Option(help="LABEL:x1,y1,x2,y2; each box is a prompt.")] = None,
     point: Annotated[list[str] | None, typer.Option(help="LABEL:x,y on the object.")] = None,
     not_point: Annotated[list[str] | None, typer.Option(help="LABEL:x,y beside the object.")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="JSON file with prompts.", exists=True)] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="JSON file with prompts, as the API takes them; masks go in here.", exists=True),
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="Confidence threshold, 0 to 1.")] = None,
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; the value is JSON.")] = None,
     subtask: Annotated[Subtask | None, typer.Option(help="What kind of segmentation.")] = None,

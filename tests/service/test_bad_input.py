@@ -69,6 +69,18 @@ CASES = (
         request={"prompts": [{"label": "a", "box": [10, 10, 10, 20]}]},
     ),
     Bad(
+        "mask of another size", 422, "invalid_request", "[64, 96]", pointer="/prompts/0/mask/size",
+        request={"prompts": [{"label": "a", "mask": {"size": [96, 64], "counts": "0PP6"}}]},
+    ),
+    Bad(
+        "mask that is none", 422, "invalid_request", "cut off", pointer="/prompts/0/mask/counts",
+        request={"prompts": [{"label": "a", "mask": {"size": [64, 96], "counts": "PPP"}}]},
+    ),
+    Bad(
+        "mask for GrabCut", 422, "invalid_request", "takes no mask prompts", pointer="/prompts/0/mask",
+        request={"prompts": [{"label": "a", "mask": {"size": [64, 96], "counts": "0PP6"}}]},
+    ),
+    Bad(
         "prompt of nothing", 422, "invalid_request", "neither", pointer="/prompts/0/points",
         request={"prompts": [{"label": "a"}]},
     ),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from maskline.catalog import ModelSpec
-from maskline.requests import Prompt
+from maskline.requests import Prompt, PromptKind
 from maskline.results import ModelCard
 from worker.family import (
     CommonParameters,
@@ -74,7 +74,7 @@ class Parameters(CommonParameters):
 
 def describe(spec: ModelSpec) -> ModelCard:
     """The card of a GrabCut model."""
-    return promptable_card(spec, Parameters)
+    return promptable_card(spec, Parameters, PromptKind.BOX, PromptKind.POINTS)
 
 
 def load(spec: ModelSpec, resources: Resources) -> Segmenter:

@@ -1,6 +1,7 @@
 """Segment Anything (Kirillov et al., ICCV 2023), by the ``segment-anything`` package."""
 
 from maskline.catalog import ModelSpec
+from maskline.requests import PromptKind
 from maskline.results import ModelCard
 from worker.family import Resources, Segmenter, promptable_card, require_weights
 from worker.sam.parameters import VARIANTS, Options, Parameters
@@ -20,7 +21,7 @@ def describe(spec: ModelSpec) -> ModelCard:
     require_weights(spec)
     if Options.model_validate(spec.options).variant not in VARIANTS:
         raise ValueError(f"options.variant: give one of {', '.join(VARIANTS)}")
-    return promptable_card(spec, Parameters)
+    return promptable_card(spec, Parameters, PromptKind.BOX, PromptKind.POINTS, PromptKind.MASK)
 
 
 def load(spec: ModelSpec, resources: Resources) -> Segmenter:

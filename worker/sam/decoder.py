@@ -9,6 +9,7 @@ def decode(
     *,
     points: tuple[torch.Tensor, torch.Tensor] | None,
     boxes: torch.Tensor | None,
+    masks: torch.Tensor | None = None,
     multimask: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (B, C, 256, 256) and scores (B, C) for prompts on the image that is set in ``predictor``.
@@ -17,10 +18,11 @@ def decode(
         predictor: with an image's embedding.
         points: coordinates (B, N, 2) as the model sees them, and their labels (B, N).
         boxes: (B, 4), as the model sees them.
+        masks: low-resolution logits (B, 1, 256, 256).
         multimask: whether C is 3, not 1.
     """
     model = predictor.model
-    sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=None)
+    sparse, dense = model.prompt_encoder(points=points, boxes=boxes, masks=masks)
     logits, scores = model.mask_decoder(
         image_embeddings=predictor.features,
         image_pe=model.prompt_encoder.get_dense_pe(),

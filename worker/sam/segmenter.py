@@ -16,7 +16,7 @@ from segment_anything import SamPredictor, sam_model_registry
 
 from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
-from maskline.requests import Prompt
+from maskline.requests import Prompt, PromptKind
 from worker.checkpoint import load_state
 from worker.family import (
     Image,
@@ -28,6 +28,7 @@ from worker.family import (
 from worker.masks import Probabilities
 from worker.sam.decoder import decode
 from worker.sam.everything import find_everything
+from worker.sam.mask_input import encode_masks
 from worker.sam.parameters import Options, Parameters
 from worker.sam.window import Window, window_of
 from worker.segmentation_builder import SegmentationBuilder, segment_labels
@@ -140,12 +141,12 @@ class SegmentAnything:
 
         Only prompts of one form share a call: points that fill up the shorter ones would change their masks.
         """
-        forms: defaultdict[tuple[bool, int], list[int]] = defaultdict(list)
+        forms: defaultdict[tuple[frozenset[PromptKind], int], list[int]] = defaultdict(list)
         for i, prompt in enumerate(prompts):
-            forms[prompt.box is not None, len(prompt.points)].append(i)
+            forms[prompt.kinds, len(prompt.points)].append(i)
         decoded: dict[int, _Decoded] = {}
-        for (has_box, points), members in forms.items():
-            is_ambiguous = not has_box and points == 1
+        for (kinds, points), members in forms.items():
+            is_ambiguous = kinds == {PromptKind.POINTS} and points == 1
             multimask = is_ambiguous if parameters.multimask_output is None else parameters.multimask_output
             logits, scores = self._run_decoder([prompts[i] for i in members], multimask)
             best = scores.argmax(dim=1)
@@ -161,7 +162,7 @@ class SegmentAnything:
         """Logits (B, C, 256, 256) and scores (B, C) of prompts of one form."""
         predictor = self._predictor
         device = predictor.device
-        points = boxes = None
+        points = boxes = masks = None
         if prompts[0].points:
             coordinates = np.array([prompt.points for prompt in prompts], np.float64)
             labels = [[label for _, _, label in prompt.labelled_points] for prompt in prompts]
@@ -180,7 +181,9 @@ class SegmentAnything:
                 dtype=torch.float,
                 device=device,
             )
-        return decode(predictor, points=points, boxes=boxes, multimask=multimask)
+        if prompts[0].mask is not None:
+            masks = encode_masks(predictor, [prompt.mask for prompt in prompts if prompt.mask is not None])
+        return decode(predictor, points=points, boxes=boxes, masks=masks, multimask=multimask)
 
     def _probabilities(self, logits: torch.Tensor, threshold: float) -> tuple[Window, Probabilities]:
         """A mask's probabilities, in the part of the image where they can be seen."""

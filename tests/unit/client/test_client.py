@@ -255,6 +255,27 @@ def test_an_image_elsewhere_is_named(connect: Connect, image: str, reference: di
     assert "model" not in body
 
 
+def test_the_mask_of_a_segment_is_a_prompt(connect: Connect) -> None:
+    mask = {"size": [2, 3], "counts": "024"}
+    segment = {
+        "id": 1,
+        "label": "cat",
+        "categoryId": 1,
+        "score": 0.5,
+        "bbox": [0, 0, 1, 2],
+        "area": 2,
+        "segmentation": mask,
+    }
+    segments = httpx.Response(200, json={"width": 3, "height": 2, "segments": [segment]})
+    service = Service(segments, answer(202))
+    client = connect(service)
+    [found] = client.segments("j").segments
+    client.submit("s3://bucket/a.jpg", prompts=[Prompt(label="cat", mask=found.segmentation)])
+    assert json.loads(service.requests[-1].content)["prompts"] == [
+        {"label": "cat", "points": [], "pointLabels": [], "mask": mask}
+    ]
+
+
 def test_a_file_that_is_not_there_is_an_os_error(connect: Connect, tmp_path: Path) -> None:
     service = Service(answer(202))
     with pytest.raises(FileNotFoundError):

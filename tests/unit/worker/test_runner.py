@@ -19,6 +19,7 @@ from maskline.jobs import ImageRef, Job, JobState
 from maskline.ports import Hint
 from maskline.requests import Output, Priority, Prompt, SegmentationRequest
 from maskline.results import ResultDocument, SegmentList
+from maskline.run_lengths import RunLengthMask
 from maskline.weights import WeightStore
 from tests.factories import DISC_BOX, encoded, make_job, picture
 from worker.batcher import Modelled
@@ -34,6 +35,7 @@ from worker.sweeper import Sweeper
 
 LIMITS = ImageLimits(max_bytes=10**6, max_pixels=10**6, max_side=2000)
 PNG = encoded(picture(), "PNG")
+WIDE = RunLengthMask(size=(1, 2**31 - 1), counts="0oooo1")  # of which no pixel may be allocated
 LEASE_S = 30.0
 MANY = 100
 
@@ -146,6 +148,7 @@ def test_the_overlay_made_later_is_the_one_made_at_once(bench: Bench) -> None:
     [
         (PNG[:60], {}, "image_unreadable"),
         (PNG, {"prompts": [Prompt(label="a", box=(0, 0, 97, 10))]}, "invalid_request"),
+        (PNG, {"prompts": [Prompt(label="a", mask=WIDE)]}, "invalid_request"),
         (PNG, {"model": "sam_vit_b"}, "model_not_found"),
         (PNG, {"parameters": {"iterations": 99}}, "invalid_request"),
     ],

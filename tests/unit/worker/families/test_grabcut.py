@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from maskline.requests import Prompt, Subtask
+from maskline.catalog import load_catalog
+from maskline.requests import Prompt, PromptKind, Subtask
 from tests.factories import DISC_BOX, disc_mask, picture
-from worker.families.grabcut import GrabCut, Parameters
+from worker.families.grabcut import GrabCut, Parameters, describe
 from worker.family import Segmentation, SegmentationInput
 
 RGB = picture()
@@ -67,6 +68,10 @@ def test_a_known_object_is_found(prompt: Prompt) -> None:
     assert segment_.label == "disc"
     assert np.array_equal(segment_.mask, found.category_map == 1)
     assert segment_.score > 0.9
+
+
+def test_the_card_offers_no_masks() -> None:
+    assert describe(load_catalog()["grabcut"]).prompt_kinds == (PromptKind.BOX, PromptKind.POINTS)
 
 
 def test_the_cut_is_that_of_opencv() -> None:

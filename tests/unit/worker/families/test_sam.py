@@ -18,12 +18,15 @@ from segment_anything.utils.transforms import ResizeLongestSide
 
 from maskline.catalog import ModelSpec, Weights, load_catalog
 from maskline.errors import WeightsUnusable
-from maskline.requests import Prompt, Subtask
+from maskline.requests import Prompt, PromptKind, Subtask
+from maskline.run_lengths import RunLengthMask
 from maskline.weights import WeightStore
-from tests.factories import picture
+from tests.factories import disc_mask, picture
 from tests.sam_weights import find_blobs
-from worker.families.sam import Parameters, load
+from worker.families.sam import Parameters, describe, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
+from worker.masks import decode_rle, encode_rle
+from worker.sam.mask_input import low_resolution_logits
 from worker.sam.point_decoder import PointDecoder
 from worker.sam.window import window_of
 from worker.segmentation_builder import SegmentationBuilder
@@ -52,6 +55,7 @@ def small() -> Sam:
 
 IMAGE = picture(120, 180)
 SMALL = small()
+DISC = encode_rle(disc_mask(120, 180))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -122,7 +126,13 @@ def arguments(prompt: Prompt) -> dict[str, Any]:
         "point_coords": np.array([[x, y] for x, y, _ in points]) if points else None,
         "point_labels": np.array([label for *_, label in points]) if points else None,
         "box": np.array(prompt.box) if prompt.box else None,
+        "mask_input": mask_input(prompt.mask) if prompt.mask else None,
     }
+
+
+def mask_input(mask: RunLengthMask) -> NDArray[np.float32]:
+    """A mask of ``IMAGE``'s size as ``SamPredictor.predict`` takes it."""
+    return low_resolution_logits(decode_rle(mask), (171, 256), 256, 64)[None]
 
 
 PROMPTS = [
@@ -131,6 +141,12 @@ PROMPTS = [
     Prompt(label="points", points=((40, 32), (150, 100)), point_labels=(1, 0)),
     Prompt(label="both", box=(20, 12, 62, 55), points=((40, 32), (21, 13)), point_labels=(1, 0)),
     Prompt(label="fraction", box=(20.25, 12.5, 62.75, 55.125)),
+    Prompt(label="mask", mask=DISC),
+    Prompt(label="another mask", mask=encode_rle(~disc_mask(120, 180))),
+    Prompt(label="mask and point", mask=DISC, points=((40, 32),)),
+    Prompt(label="mask less a point", mask=DISC, points=((40, 32),), point_labels=(0,)),
+    Prompt(label="mask and box", mask=DISC, box=(20, 12, 62, 55)),
+    Prompt(label="all", mask=DISC, box=(20, 12, 62, 55), points=((40, 32), (21, 13)), point_labels=(1, 0)),
 ]
 
 
@@ -145,12 +161,40 @@ def test_a_prompt_gives_the_mask_that_upstream_gives(
     best = int(scores.argmax())
     found = ask(model, prompt, multimask_output=multimask)
     [segment] = found.segments
-    assert np.array_equal(segment.mask, logits[best] > 0)
-    assert segment.score == pytest.approx(min(1.0, float(scores[best])), abs=1e-6)
+    # A logit of -1e-7 has a probability of 0.5 in 32 bits, and so reaches the threshold.
+    assert np.array_equal(segment.mask, torch.as_tensor(logits[best]).sigmoid() >= 0.5)
+    assert segment.score == min(1.0, max(0.0, float(scores[best])))
     probability = 1 / (1 + np.exp(-logits[best].astype(np.float64)))
     sure = np.where(segment.mask, probability, 1 - probability)
     assert np.abs(found.confidence_map - 255 * sure).max() <= 0.51
     assert np.array_equal(found.category_map, segment.mask)
+
+
+def test_the_card_offers_every_kind_of_prompt(folder: Path) -> None:
+    assert describe(spec(folder / "small.pth", "vit_b")).prompt_kinds == tuple(PromptKind)
+
+
+@pytest.mark.parametrize(
+    "size", [(120, 180), (300, 256), (256, 9), (5, 7), (1, 1), (999, 1501), (2000, 130), (80, 1024)], ids=str
+)
+def test_a_mask_comes_back_from_its_logits(upstream: dict[str, Sam], size: tuple[int, int]) -> None:
+    model = upstream["small"]
+    height, width = size
+    y, x = (np.mgrid[:height, :width] + 0.5) / np.array([height, width])[:, None, None]
+    mask = np.hypot(x - 0.4, y - 0.7) < 0.4  # an ellipse that is cut off below
+    input_size = ResizeLongestSide.get_preprocess_shape(height, width, 256)
+    logits = low_resolution_logits(mask, input_size, 256, 64)
+    assert logits.shape == (64, 64)
+    assert logits.dtype == np.float32
+    assert np.abs(logits).max() == 10
+    rows, columns = (-(-side // 4) for side in input_size)
+    assert (logits[rows:] == -10).all()
+    assert (logits[:, columns:] == -10).all()
+    share = ((logits + 10) / 20).sum() * 16 / (input_size[0] * input_size[1])
+    assert share == pytest.approx(mask.mean(), abs=1e-3)
+    large = model.postprocess_masks(torch.as_tensor(logits)[None, None], input_size, size)
+    back = (large[0, 0] > 0).numpy()
+    assert (back & mask).sum() / (back | mask).sum() > 0.9
 
 
 def test_a_single_point_gets_the_best_of_three_masks_and_others_get_one(model: Segmenter) -> None:
