@@ -15,6 +15,7 @@ Progress = Callable[[int, int | None], None]
 """Told of the bytes that are there, and of how many there will be, if that is known."""
 
 SUMS = "SHA256SUMS"
+_HASHED_AT_ONCE = 16 << 20  # beside a thread that computes, every piece waits for its turn
 _WEIGHTS = (".safetensors", ".bin")  # the first is taken alone where it is there
 _BESIDE = (".json", ".txt", ".model")  # configuration, and the words of models that read
 
@@ -77,8 +78,11 @@ def verify_sums(folder: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_HASHED_AT_ONCE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _wanted(files: Sequence[Any]) -> list[Any]:

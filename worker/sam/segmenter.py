@@ -8,6 +8,7 @@ wanted; only these are brought to the image's size, one at a time.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
 from maskline.requests import Prompt
-from worker.checkpoint import load_state
+from worker.checkpoint import RandomStartLeftOut, load_state
 from worker.family import (
     Image,
     Resources,
@@ -34,18 +35,18 @@ from worker.sized_cache import SizedCache
 from worker.torch_device import choose_device, memory_errors_told
 
 
-def load(spec: ModelSpec, options: Options, resources: Resources) -> Segmenter:
-    """The model on its device.
+def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) -> Segmenter:
+    """The model of a verified checkpoint on its device.
 
     Raises:
-        WeightsUnusable: the weights are not there, can't be read, or are of another variant.
+        WeightsUnusable: the weights can't be read, or are of another variant.
     """
     variant = options.variant
     if variant not in sam_model_registry:
         known = ", ".join(sam_model_registry)
         raise WeightsUnusable(f"the catalog's entry {spec.id}: no variant {variant!r}; there are: {known}")
-    path = resources.weights.verify(spec)
-    model = sam_model_registry[variant]()
+    with RandomStartLeftOut():
+        model = sam_model_registry[variant]()
     load_state(model, path, f"Segment Anything {variant}")
     device = choose_device(resources.device)
     return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes)

@@ -17,6 +17,7 @@ from maskline.errors import WeightsUnusable
 from maskline.requests import Prompt, Subtask
 from maskline.weights import WeightStore
 from tests.factories import picture
+from worker.checkpoint import RandomStartLeftOut, load_state
 from worker.families.sam import Parameters, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 
@@ -276,6 +277,34 @@ def test_an_image_with_nothing_in_it(model: Segmenter) -> None:
 def test_both_formats_of_a_checkpoint_are_one(folder: Path) -> None:
     one, other = (ask(loaded(folder / f"small.{kind}"), PROMPTS[0]) for kind in ("pth", "safetensors"))
     assert np.array_equal(one.confidence_map, other.confidence_map)
+
+
+def test_a_checkpoint_fills_all_that_a_model_starts_with(folder: Path, upstream: dict[str, Sam]) -> None:
+    with RandomStartLeftOut():
+        model = small()
+        before = torch.get_rng_state()
+        torch.nn.Linear(2, 2), torch.nn.Conv2d(1, 2, 3), torch.nn.Embedding(2, 2)
+        assert torch.equal(torch.get_rng_state(), before), "something random was made"
+    load_state(model, folder / "small.pth", "a small one")
+    for ours, theirs in (
+        (model.named_parameters(), upstream["small"].named_parameters()),
+        (model.named_buffers(), upstream["small"].named_buffers()),
+    ):
+        for (name, mine), (other, wanted) in zip(ours, theirs, strict=True):
+            assert name == other
+            assert torch.equal(mine, wanted), name
+
+
+def test_a_checkpoint_may_be_of_another_precision_or_age(tmp_path: Path, upstream: dict[str, Sam]) -> None:
+    halves = {name: value.half() for name, value in upstream["small"].state_dict().items()}
+    torch.save(halves, tmp_path / "half.pth")
+    torch.save(halves, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    for path in tmp_path.iterdir():
+        model = small()
+        load_state(model, path, "a small one")
+        for name, value in model.state_dict().items():
+            assert value.dtype == torch.float32
+            assert torch.equal(value, halves[name].float()), name
 
 
 class Malicious:
