@@ -28,6 +28,7 @@ from worker.family import (
 )
 from worker.masks import Probabilities
 from worker.sam.decoder import decode
+from worker.sam.encoder import Encoder
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Options, Parameters
 from worker.segmentation_builder import SegmentationBuilder, segment_labels
@@ -48,6 +49,9 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
     with RandomStartLeftOut():
         model = sam_model_registry[variant]()
     load_state(model, path, f"Segment Anything {variant}")
+    model.image_encoder = Encoder(
+        model.image_encoder, getattr(torch, options.dtype), compiled=options.compile
+    )
     device = choose_device(resources.device)
     return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes)
 
