@@ -28,6 +28,7 @@ from worker.family import (
 )
 from worker.masks import Probabilities
 from worker.sam.decoder import decode
+from worker.sam.embedding import Embedding, SharedEmbeddings, fingerprint
 from worker.sam.encoder import Encoder
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Options, Parameters
@@ -53,20 +54,11 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
         model.image_encoder, getattr(torch, options.dtype), compiled=options.compile
     )
     device = choose_device(resources.device)
-    return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Embedded:
-    """An image as the encoder sees it."""
-
-    features: torch.Tensor
-    input_size: tuple[int, int]
-    original_size: tuple[int, int]
-
-    @property
-    def size(self) -> int:
-        return self.features.nbytes
+    shared = None
+    if resources.shelf is not None:
+        encoder = f"{fingerprint(model.image_encoder)} {options.model_dump_json()} {device.type}"
+        shared = SharedEmbeddings(resources.shelf, encoder, device)
+    return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes, shared)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,10 +72,13 @@ class _Decoded:
 class SegmentAnything:
     """The segmenter; ``SamPredictor`` does its preparations."""
 
-    def __init__(self, predictor: SamPredictor, cache_bytes: int) -> None:
-        """``cache_bytes``: for embeddings of images."""
+    def __init__(
+        self, predictor: SamPredictor, cache_bytes: int, shared: SharedEmbeddings | None = None
+    ) -> None:
+        """``cache_bytes``: for embeddings of images; ``shared``: those of all workers."""
         self._predictor = predictor
-        self._cache: SizedCache[_Embedded] = SizedCache(cache_bytes, lambda kept: kept.size)
+        self._shared = shared
+        self._cache: SizedCache[Embedding] = SizedCache(cache_bytes, lambda kept: kept.size)
 
     @torch.inference_mode()
     def segment(self, inputs: Sequence[SegmentationInput]) -> Sequence[Segmentation]:
@@ -105,14 +100,19 @@ class SegmentAnything:
 
     def _set_image(self, one: SegmentationInput) -> None:
         predictor = self._predictor
-        embedded = self._cache.get(one.image_key, lambda: self._embed(one.image))
+        embedded = self._cache.get(one.image_key, lambda: self._embed(one))
         predictor.features = embedded.features
         predictor.input_size, predictor.original_size = embedded.input_size, embedded.original_size
         predictor.is_image_set = True
 
-    def _embed(self, image: Image) -> _Embedded:
+    def _embed(self, one: SegmentationInput) -> Embedding:
+        if self._shared is None:
+            return self._encode(one.image)
+        return self._shared.get(one.image_key, lambda: self._encode(one.image))
+
+    def _encode(self, image: Image) -> Embedding:
         self._predictor.set_image(image)
-        return _Embedded(
+        return Embedding(
             features=self._predictor.get_image_embedding(),
             input_size=self._predictor.input_size,
             original_size=self._predictor.original_size,
