@@ -1,6 +1,8 @@
 """What both sides do with artifacts beyond a single call to their store."""
 
-from maskline.artifacts import job_prefixes
+from datetime import date
+
+from maskline.artifacts import EMBEDDINGS, job_prefixes
 from maskline.errors import ArtifactNotFound
 from maskline.ports import ArtifactStore
 
@@ -26,3 +28,13 @@ def remove_artifacts(store: ArtifactStore, job_id: str) -> None:
     """
     for prefix in job_prefixes(job_id):
         store.delete(store.keys(prefix))
+
+
+def remove_embeddings(store: ArtifactStore, before: date) -> None:
+    """Delete the embeddings of all days before this one.
+
+    Raises:
+        ArtifactStoreUnavailable: the store does not answer; calling again finishes it.
+    """
+    end = f"{EMBEDDINGS}{before.isoformat()}"
+    store.delete(key for key in store.keys(EMBEDDINGS) if key < end)

@@ -6,11 +6,16 @@
                            /segments.json
                            /prediction.json
                            /overlay.png
+    embeddings/{day}/{key}.safetensors    what workers share, until the second day after
 
-Every key is written once and never overwritten: an attempt has its own folder.
+Every key of a job is written once and never overwritten: an attempt has its own folder. An embedding's may be
+written again, with the same content.
 """
 
+from datetime import date
 from enum import StrEnum
+
+EMBEDDINGS = "embeddings/"
 
 
 class Artifact(StrEnum):
@@ -36,6 +41,11 @@ def submission_key(job_id: str, extension: str) -> str:
 def result_key(job_id: str, attempt: int, artifact: Artifact) -> str:
     """Key of one file of an attempt."""
     return f"results/{job_id}/{attempt}/{artifact}"
+
+
+def embedding_key(day: date, key: str) -> str:
+    """Key of an image's embedding that was computed on this day."""
+    return f"{EMBEDDINGS}{day.isoformat()}/{key}.safetensors"
 
 
 def job_prefixes(job_id: str) -> tuple[str, str]:

@@ -73,6 +73,8 @@ class Settings(BaseModel):
     """Where models run: `cpu`, `mps`, `cuda` or `cuda:1`; unset: the best that is there."""
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024
     """Memory for each model's image embeddings, so that further prompts on an image cost little."""
+    share_embeddings: bool = False
+    """Whether workers leave each other image embeddings in the bucket, for up to two days."""
     image_cache_bytes: Annotated[int, Field(ge=0)] = 256 * 1024 * 1024
     """Memory for the pixels of the images that a worker had last, so that further jobs on one need not fetch
     and decode it."""

@@ -1,11 +1,15 @@
 """Reading checkpoints, of which none may run code."""
 
 import pickle
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
 
 from maskline.errors import WeightsUnusable
 
@@ -13,13 +17,16 @@ from maskline.errors import WeightsUnusable
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a ``.safetensors`` file, or of a file that ``torch.save`` wrote, by name; on the CPU.
 
+    They may lie in the file itself: copy what is to be kept.
+
     Raises:
         WeightsUnusable: it is neither, or holds anything but tensors.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        in_file = zipfile.is_zipfile(path)  # as old versions of torch wrote none
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=in_file)
     except (
         OSError,
         RuntimeError,
@@ -36,6 +43,24 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsUnusable(f"{path.name} holds something else than a state dict of tensors")
     return state
+
+
+class RandomStartLeftOut(TorchFunctionMode):
+    """Inside this context new modules have no random parameters but whatever the memory holds, so that what
+    ``load_state`` fills is made sooner."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 (whatever the function returns)
+        """The tensor as it is, from all of ``torch.nn.init``; other functions do what they do."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def load_state(model: torch.nn.Module, path: Path, what: str) -> None:

@@ -73,6 +73,22 @@ class Segmentation:
     """Background first, then every category of the map, ascending ids."""
 
 
+class Shelf(Protocol):
+    """Where workers leave each other what they computed. May lose anything at any time, and never raises."""
+
+    def find(self, key: str) -> bytes | None:
+        """What was kept under this key, if it is there."""
+        ...
+
+    def keep(self, key: str, content: bytes) -> None:
+        """Leave it there."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Remove what was found under this key, for it is of no use."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
     """What a model may use of the worker's machine."""
@@ -83,6 +99,8 @@ class Resources:
     """As torch names it; None: the best that is there."""
     embedding_cache_bytes: int = 0
     """Memory for what can be kept of an image."""
+    shelf: Shelf | None = None
+    """For what can be shared with other workers; None: nothing is."""
 
 
 class Segmenter(Protocol):

@@ -18,6 +18,7 @@ from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
 from maskline.settings import Settings, SettingsError
 from maskline.weights import WeightStore
+from worker.bucket_shelf import BucketShelf
 from worker.family import Resources
 from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
@@ -68,6 +69,7 @@ class Runtime:
                 weights=WeightStore(settings.weights_dir),
                 device=settings.device,
                 embedding_cache_bytes=settings.embedding_cache_bytes,
+                shelf=BucketShelf(self._artifacts) if settings.share_embeddings else None,
             ),
             max_loaded=settings.max_loaded_models,
             max_bytes=settings.model_memory_bytes,

@@ -3,18 +3,22 @@
 Every worker has a sweeper, and a lock in Redis lets one of them work at a time.
 """
 
+import secrets
 import time
+from datetime import timedelta
 
 import structlog
 
-from maskline.artifact_operations import remove_artifacts
+from maskline.artifact_operations import remove_artifacts, remove_embeddings
 from maskline.ports import ArtifactStore, HousekeepingStore, TaskQueue
+from worker.bucket_shelf import today_utc
 
 logger = structlog.get_logger(module=__name__)
 
 _LIMIT = 500  # jobs looked at in one call
 _LEADS_FOR_INTERVALS = 5
 _KEEP_EXPIRED_S = 24 * 3600.0  # so that a client can still learn why there is no result
+_EMBEDDINGS_S = 3600.0  # between two looks for embeddings whose days are over
 _QUEUE_PER_WAIT = 100  # jobs in the queue for which the wait before a new message doubles
 
 
@@ -51,12 +55,18 @@ class Sweeper:
             logger.warning("lease lapsed", job=hint.job_id)
             self._queue.publish_job(hint)
         self._publish_again()
+        self._remove_old_embeddings()
         for job_id in self._store.expire(_KEEP_EXPIRED_S, _LIMIT):
             remove_artifacts(self._artifacts, job_id)
             self._store.forget(job_id)
             logger.info("job removed", job=job_id)
             if time.monotonic() - began > self._interval_s:  # the rest can wait, lapsed jobs should not
                 return
+
+    def _remove_old_embeddings(self) -> None:
+        # Whoever asked last is nobody's holder, so the lock tells the time since then.
+        if self._store.lead("embeddings", secrets.token_hex(8), _EMBEDDINGS_S):
+            remove_embeddings(self._artifacts, before=today_utc() - timedelta(days=1))
 
     def _publish_again(self) -> None:
         # A long queue makes every message old; new ones would only make it longer.

@@ -1,10 +1,13 @@
 """Segment Anything (Kirillov et al., ICCV 2023), by the ``segment-anything`` package."""
 
+from functools import partial
+
 from maskline.catalog import ModelSpec
 from maskline.requests import PromptKind
 from maskline.results import ModelCard
 from worker.family import Resources, Segmenter, promptable_card, require_weights
 from worker.sam.parameters import VARIANTS, Options, Parameters
+from worker.torch_import import import_torch
 
 __all__ = ["PACKAGES", "Parameters", "describe", "load"]
 
@@ -30,6 +33,7 @@ def load(spec: ModelSpec, resources: Resources) -> Segmenter:
     Raises:
         WeightsUnusable: the weights are not there, can't be read, or are of another variant.
     """
+    path = import_torch(meanwhile=partial(resources.weights.verify, spec))
     from worker.sam import segmenter  # noqa: PLC0415 (torch takes seconds and memory: only who needs it pays)
 
-    return segmenter.load(spec, Options.model_validate(spec.options), resources)
+    return segmenter.load(spec, Options.model_validate(spec.options), resources, path)

@@ -1,10 +1,13 @@
 """Semantic, instance and panoptic models that the ``transformers`` library loads."""
 
+from functools import partial
+
 from maskline.catalog import ModelSpec
 from maskline.results import ModelCard
 from worker.family import Resources, Segmenter, require_weights
 from worker.hugging_face.labels import labels_of
 from worker.hugging_face.parameters import Options, Parameters
+from worker.torch_import import import_torch
 
 __all__ = ["PACKAGES", "Parameters", "describe", "load"]
 
@@ -38,6 +41,7 @@ def load(spec: ModelSpec, resources: Resources) -> Segmenter:
     Raises:
         WeightsUnusable: the weights are not there, can't be read, or are of a model that does not do this.
     """
+    folder = import_torch(meanwhile=partial(resources.weights.verify, spec))
     from worker.hugging_face import segmenter  # noqa: PLC0415 (torch takes seconds and memory)
 
-    return segmenter.load(spec, Options.model_validate(spec.options), resources)
+    return segmenter.load(spec, Options.model_validate(spec.options), resources, folder)

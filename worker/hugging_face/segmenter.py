@@ -57,13 +57,12 @@ transformers.logging.set_verbosity_warning()
 transformers.logging.disable_progress_bar()
 
 
-def load(spec: ModelSpec, options: Options, resources: Resources) -> Segmenter:
-    """The model on its device.
+def load(spec: ModelSpec, options: Options, resources: Resources, folder: Path) -> Segmenter:
+    """The model of a verified folder on its device.
 
     Raises:
-        WeightsUnusable: the weights are not there, can't be read, or are of a model that does not do this.
+        WeightsUnusable: the weights can't be read, or are of a model that does not do this.
     """
-    folder = resources.weights.verify(spec)
     config = _config(folder, spec)
     try:
         processor = _processor(folder, config)

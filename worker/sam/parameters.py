@@ -1,5 +1,7 @@
 """What can be asked of Segment Anything, and what its catalog entries say."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from maskline.wire import WireModel
@@ -13,6 +15,10 @@ class Options(WireModel):
 
     variant: str
     """A key of ``segment_anything.sam_model_registry``: one of ``VARIANTS``."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the image encoder's weights and computation; all that comes after it is in float32."""
+    compile: bool = False
+    """Whether the image encoder goes through ``torch.compile``."""
 
 
 class Everything(WireModel):

@@ -8,6 +8,7 @@ wanted; only these are brought to the image's size, one at a time.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
 from maskline.requests import Prompt, PromptKind
-from worker.checkpoint import load_state
+from worker.checkpoint import RandomStartLeftOut, load_state
 from worker.family import (
     Image,
     Resources,
@@ -27,6 +28,8 @@ from worker.family import (
 )
 from worker.masks import Probabilities
 from worker.sam.decoder import decode
+from worker.sam.embedding import Embedding, SharedEmbeddings, fingerprint
+from worker.sam.encoder import Encoder
 from worker.sam.everything import find_everything
 from worker.sam.mask_input import encode_masks
 from worker.sam.parameters import Options, Parameters
@@ -36,34 +39,28 @@ from worker.sized_cache import SizedCache
 from worker.torch_device import choose_device, memory_errors_told
 
 
-def load(spec: ModelSpec, options: Options, resources: Resources) -> Segmenter:
-    """The model on its device.
+def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) -> Segmenter:
+    """The model of a verified checkpoint on its device.
 
     Raises:
-        WeightsUnusable: the weights are not there, can't be read, or are of another variant.
+        WeightsUnusable: the weights can't be read, or are of another variant.
     """
     variant = options.variant
     if variant not in sam_model_registry:
         known = ", ".join(sam_model_registry)
         raise WeightsUnusable(f"the catalog's entry {spec.id}: no variant {variant!r}; there are: {known}")
-    path = resources.weights.verify(spec)
-    model = sam_model_registry[variant]()
+    with RandomStartLeftOut():
+        model = sam_model_registry[variant]()
     load_state(model, path, f"Segment Anything {variant}")
+    model.image_encoder = Encoder(
+        model.image_encoder, getattr(torch, options.dtype), compiled=options.compile
+    )
     device = choose_device(resources.device)
-    return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Embedded:
-    """An image as the encoder sees it."""
-
-    features: torch.Tensor
-    input_size: tuple[int, int]
-    original_size: tuple[int, int]
-
-    @property
-    def size(self) -> int:
-        return self.features.nbytes
+    shared = None
+    if resources.shelf is not None:
+        encoder = f"{fingerprint(model.image_encoder)} {options.model_dump_json()} {device.type}"
+        shared = SharedEmbeddings(resources.shelf, encoder, device)
+    return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes, shared)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,15 +74,23 @@ class _Decoded:
 class SegmentAnything:
     """The segmenter; ``SamPredictor`` does its preparations."""
 
-    def __init__(self, predictor: SamPredictor, cache_bytes: int) -> None:
-        """``cache_bytes``: for embeddings of images."""
+    def __init__(
+        self, predictor: SamPredictor, cache_bytes: int, shared: SharedEmbeddings | None = None
+    ) -> None:
+        """``cache_bytes``: for embeddings of images; ``shared``: those of all workers."""
         self._predictor = predictor
-        self._cache: SizedCache[_Embedded] = SizedCache(cache_bytes, lambda kept: kept.size)
+        self._shared = shared
+        self._cache: SizedCache[Embedding] = SizedCache(cache_bytes, lambda kept: kept.size)
 
     @torch.inference_mode()
     def segment(self, inputs: Sequence[SegmentationInput]) -> Sequence[Segmentation]:
-        """Each image by itself, so that none depends on its neighbours."""
-        return [self._segment_or_tell(one) for one in inputs]
+        """Each request by itself, so that none depends on its neighbours.
+
+        Those on one image come in a row, while its embedding is there.
+        """
+        in_order = sorted(range(len(inputs)), key=lambda i: inputs[i].image_key)
+        segmentations = {i: self._segment_or_tell(inputs[i]) for i in in_order}
+        return [segmentations[i] for i in range(len(inputs))]
 
     def _segment_or_tell(self, one: SegmentationInput) -> Segmentation:
         height, width = one.image.shape[:2]
@@ -102,14 +107,19 @@ class SegmentAnything:
 
     def _set_image(self, one: SegmentationInput) -> None:
         predictor = self._predictor
-        embedded = self._cache.get(one.image_key, lambda: self._embed(one.image))
+        embedded = self._cache.get(one.image_key, lambda: self._embed(one))
         predictor.features = embedded.features
         predictor.input_size, predictor.original_size = embedded.input_size, embedded.original_size
         predictor.is_image_set = True
 
-    def _embed(self, image: Image) -> _Embedded:
+    def _embed(self, one: SegmentationInput) -> Embedding:
+        if self._shared is None:
+            return self._encode(one.image)
+        return self._shared.get(one.image_key, lambda: self._encode(one.image))
+
+    def _encode(self, image: Image) -> Embedding:
         self._predictor.set_image(image)
-        return _Embedded(
+        return Embedding(
             features=self._predictor.get_image_embedding(),
             input_size=self._predictor.input_size,
             original_size=self._predictor.original_size,

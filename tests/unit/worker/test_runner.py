@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from maskline.adapters.memory import MemoryArtifactStore, MemoryJobStore, MemoryTaskQueue
-from maskline.artifacts import Artifact, result_key
+from maskline.artifacts import Artifact, embedding_key, result_key
 from maskline.catalog import load_catalog
 from maskline.codec import trailer
 from maskline.errors import ArtifactStoreUnavailable
@@ -23,6 +24,7 @@ from maskline.run_lengths import RunLengthMask
 from maskline.weights import WeightStore
 from tests.factories import DISC_BOX, encoded, make_job, picture
 from worker.batcher import Modelled
+from worker.bucket_shelf import today_utc
 from worker.family import Resources, SegmentationInput
 from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
@@ -294,6 +296,17 @@ class TestSweeper:
         assert queue.jobs == []
         self.sweeper(bench, queue, "first").sweep()
         assert len(queue.jobs) == 1
+
+    def test_embeddings_stay_for_two_days(self, bench: Bench) -> None:
+        today = today_utc()
+        places = [embedding_key(today - timedelta(days=age), "key") for age in (0, 1, 2, 9)]
+        for place in places:
+            bench.artifacts.put(place, b"embedding", "application/octet-stream")
+        self.sweeper(bench, MemoryTaskQueue()).sweep()
+        assert list(bench.artifacts.keys("embeddings/")) == places[:2]
+        bench.artifacts.put(places[2], b"embedding", "application/octet-stream")
+        self.sweeper(bench, MemoryTaskQueue()).sweep()
+        assert bench.artifacts.get(places[2]) == b"embedding", "the next look is an hour later"
 
     def test_an_expired_job_leaves_no_object(self, bench: Bench) -> None:
         now = [1_000_000]

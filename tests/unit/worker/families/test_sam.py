@@ -23,6 +23,7 @@ from maskline.run_lengths import RunLengthMask
 from maskline.weights import WeightStore
 from tests.factories import disc_mask, picture
 from tests.sam_weights import find_blobs
+from worker.checkpoint import RandomStartLeftOut, load_state
 from worker.families.sam import Parameters, describe, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 from worker.masks import decode_rle, encode_rle
@@ -255,6 +256,35 @@ def test_the_encoder_runs_once_for_an_image(folder: Path, monkeypatch: pytest.Mo
     assert len(runs) == 4
 
 
+def test_requests_on_one_image_share_its_embedding(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = loaded(folder / "small.pth", cache_bytes=256 * 16 * 16 * 4)  # room for one
+    encoder = model._predictor.model.image_encoder
+    forward = encoder.forward
+    runs: list[None] = []
+
+    def counting(image: torch.Tensor) -> torch.Tensor:
+        runs.append(None)
+        return forward(image)
+
+    monkeypatch.setattr(encoder, "forward", counting)
+    mirrored = np.ascontiguousarray(IMAGE[:, ::-1])
+    batch = [
+        SegmentationInput(
+            image=image, image_key=key, prompts=(prompt,), subtask=Subtask.INSTANCE, parameters=Parameters()
+        )
+        for image, key, prompt in (
+            (IMAGE, "image", PROMPTS[0]),
+            (mirrored, "mirrored", PROMPTS[0]),
+            (IMAGE, "image", PROMPTS[1]),
+        )
+    ]
+    together = model.segment(batch)
+    assert len(runs) == 2
+    for one, found in zip(batch, together, strict=True):
+        [alone] = model.segment([one])
+        assert np.array_equal(found.confidence_map, alone.confidence_map)
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("threshold", [0.0, 0.87, 9.0])
 @pytest.mark.parametrize("weights", ["small", "blobs"])
@@ -348,6 +378,34 @@ def test_an_image_with_nothing_in_it(model: Segmenter) -> None:
 def test_both_formats_of_a_checkpoint_are_one(folder: Path) -> None:
     one, other = (ask(loaded(folder / f"small.{kind}"), PROMPTS[0]) for kind in ("pth", "safetensors"))
     assert np.array_equal(one.confidence_map, other.confidence_map)
+
+
+def test_a_checkpoint_fills_all_that_a_model_starts_with(folder: Path, upstream: dict[str, Sam]) -> None:
+    with RandomStartLeftOut():
+        model = small()
+        before = torch.get_rng_state()
+        torch.nn.Linear(2, 2), torch.nn.Conv2d(1, 2, 3), torch.nn.Embedding(2, 2)
+        assert torch.equal(torch.get_rng_state(), before), "something random was made"
+    load_state(model, folder / "small.pth", "a small one")
+    for ours, theirs in (
+        (model.named_parameters(), upstream["small"].named_parameters()),
+        (model.named_buffers(), upstream["small"].named_buffers()),
+    ):
+        for (name, mine), (other, wanted) in zip(ours, theirs, strict=True):
+            assert name == other
+            assert torch.equal(mine, wanted), name
+
+
+def test_a_checkpoint_may_be_of_another_precision_or_age(tmp_path: Path, upstream: dict[str, Sam]) -> None:
+    halves = {name: value.half() for name, value in upstream["small"].state_dict().items()}
+    torch.save(halves, tmp_path / "half.pth")
+    torch.save(halves, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    for path in tmp_path.iterdir():
+        model = small()
+        load_state(model, path, "a small one")
+        for name, value in model.state_dict().items():
+            assert value.dtype == torch.float32
+            assert torch.equal(value, halves[name].float()), name
 
 
 class Malicious:

@@ -1,0 +1,171 @@
+"""The options of Segment Anything's encoder, on a small model that learned to find a bright ellipse."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from segment_anything import sam_model_registry
+from segment_anything.modeling import Sam
+from torch.nn import functional
+
+from maskline.catalog import ModelSpec, Weights
+from maskline.requests import Prompt, Subtask
+from maskline.weights import WeightStore
+from tests.unit.worker.families.test_sam import small
+from worker.families.sam import Parameters, describe, load
+from worker.family import Image, Resources, Segmentation, SegmentationInput, Segmenter
+
+SIDE = 256
+STEPS = 30
+SCENES, SEEN = 30, 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """An ellipse in noise, its mask, and a box that is somewhat too large."""
+
+    image: Image
+    mask: NDArray[np.bool_]
+    box: tuple[float, float, float, float]
+
+
+def make_scene(rng: np.random.Generator) -> Scene:
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    x, y = rng.uniform(70, SIDE - 70, 2)
+    a, b = rng.uniform(25, 60, 2)
+    mask = ((columns - x) / a) ** 2 + ((rows - y) / b) ** 2 <= 1
+    image = rng.integers(0, 60, (SIDE, SIDE, 3), np.uint8)
+    image[mask] += 150
+    left, top, right, bottom = np.clip(
+        np.array([x - a, y - b, x + a, y + b]) + rng.uniform(0, 60, 4) * [-1, -1, 1, 1], 0, SIDE - 1
+    ).tolist()
+    return Scene(image=image, mask=mask, box=(left, top, right, bottom))
+
+
+def teach(model: Sam, scenes: list[Scene]) -> None:
+    """Train the decoder until it finds the ellipses."""
+    images = torch.stack([torch.from_numpy(scene.image).permute(2, 0, 1) for scene in scenes])
+    with torch.no_grad():
+        embeddings = model.image_encoder(model.preprocess(images.float()))
+    boxes = torch.tensor([scene.box for scene in scenes])
+    masks = torch.stack([torch.from_numpy(scene.mask).float() for scene in scenes])[:, None]
+    targets = functional.interpolate(masks, size=(64, 64), mode="area")
+    optimizer = torch.optim.Adam(model.mask_decoder.parameters(), 1e-3)
+    for _ in range(STEPS):
+        rows = torch.randint(0, len(scenes), (4,))
+        logits = torch.cat([decoded(model, embeddings[i : i + 1], boxes[i : i + 1]) for i in rows.tolist()])
+        optimizer.zero_grad()
+        functional.binary_cross_entropy_with_logits(logits, targets[rows]).backward()
+        optimizer.step()
+
+
+def decoded(model: Sam, embedding: torch.Tensor, box: torch.Tensor) -> torch.Tensor:
+    sparse, dense = model.prompt_encoder(points=None, boxes=box, masks=None)
+    logits: torch.Tensor = model.mask_decoder(
+        image_embeddings=embedding,
+        image_pe=model.prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+    )[0]
+    return logits
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    rng = np.random.default_rng(0)
+    return [make_scene(rng) for _ in range(SCENES)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(scenes: list[Scene], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("weights") / "taught.pth"
+    torch.manual_seed(0)
+    model = small()
+    teach(model, scenes[:SEEN])
+    torch.save(model.state_dict(), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sam_model_registry, "small", small)
+        yield path
+
+
+def entry(checkpoint: Path, **options: Any) -> ModelSpec:
+    return ModelSpec(
+        id="taught",
+        family="sam",
+        display_name="Taught",
+        weights=Weights(path=checkpoint),
+        options={"variant": "small"} | options,
+    )
+
+
+def loaded(checkpoint: Path, **options: Any) -> Segmenter:
+    resources = Resources(weights=WeightStore(checkpoint.parent), device="cpu")
+    return load(entry(checkpoint, **options), resources)
+
+
+def ask(model: Segmenter, scene: Scene) -> Segmentation:
+    one = SegmentationInput(
+        image=scene.image,
+        image_key="",
+        prompts=(Prompt(label="ellipse", box=scene.box),),
+        subtask=Subtask.INSTANCE,
+        parameters=Parameters(),
+    )
+    [segmentation] = model.segment([one])
+    return segmentation
+
+
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Intersection over union."""
+    return float((one & other).sum() / (one | other).sum())
+
+
+def test_bfloat16_gives_nearly_the_masks_of_float32(checkpoint: Path, scenes: list[Scene]) -> None:
+    exact, rounded = loaded(checkpoint), loaded(checkpoint, dtype="bfloat16")
+    for scene in scenes[SEEN:]:
+        [one], [other] = ask(exact, scene).segments, ask(rounded, scene).segments
+        assert overlap(one.mask, scene.mask) > 0.85, "the test's model has learned nothing"
+        assert overlap(one.mask, other.mask) > 0.99
+        assert not np.array_equal(ask(exact, scene).confidence_map, ask(rounded, scene).confidence_map)
+
+
+def test_only_the_encoder_is_in_bfloat16(checkpoint: Path) -> None:
+    model: Any = loaded(checkpoint, dtype="bfloat16")
+    sam = model._predictor.model
+    assert {value.dtype for value in sam.image_encoder.parameters()} == {torch.bfloat16}
+    assert {value.dtype for value in sam.mask_decoder.parameters()} == {torch.float32}
+    assert {value.dtype for value in sam.prompt_encoder.parameters()} == {torch.float32}
+    image = torch.zeros(1, 3, SIDE, SIDE)
+    with torch.inference_mode():
+        assert sam.image_encoder(image).dtype == torch.float32
+
+
+def test_a_compiled_encoder_gives_the_same_masks(
+    checkpoint: Path, scenes: list[Scene], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+
+    def compile_quickly(module: torch.nn.Module) -> Any:
+        compiled.append(type(module).__name__)
+        return torch_compile(module, backend="eager")
+
+    torch_compile = torch.compile
+    plain = loaded(checkpoint)
+    monkeypatch.setattr(torch, "compile", compile_quickly)
+    model = loaded(checkpoint, compile=True)
+    assert compiled == ["ImageEncoderViT"]
+    for scene in scenes[SEEN:]:
+        assert np.array_equal(ask(model, scene).category_map, ask(plain, scene).category_map)
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"compile": "often"}, {"precision": 1}])
+def test_options_that_are_none_are_refused(checkpoint: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(options))):
+        describe(entry(checkpoint, **options))
