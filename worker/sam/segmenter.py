@@ -27,6 +27,7 @@ from worker.family import (
     Segmenter,
 )
 from worker.masks import Probabilities
+from worker.sam.attention import attend_in_parts
 from worker.sam.decoder import decode
 from worker.sam.embedding import Embedding, SharedEmbeddings, fingerprint
 from worker.sam.encoder import Encoder
@@ -52,10 +53,12 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
     with RandomStartLeftOut():
         model = sam_model_registry[variant]()
     load_state(model, path, f"Segment Anything {variant}")
+    device = choose_device(resources.device)
+    if device.type == "cpu" and not options.compile:
+        attend_in_parts(model.image_encoder)
     model.image_encoder = Encoder(
         model.image_encoder, getattr(torch, options.dtype), compiled=options.compile
     )
-    device = choose_device(resources.device)
     shared = None
     if resources.shelf is not None:
         encoder = f"{fingerprint(model.image_encoder)} {options.model_dump_json()} {device.type}"
