@@ -32,9 +32,12 @@ def create_app(services: Services) -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = None  # max_content_length, set by each view, bounds it
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_image_bytes * 2
     _install_door(app, services)
-    install_error_handlers(app)
-    for module in pkgutil.iter_modules(protocols.__path__):
-        protocol = import_module(f"{protocols.__name__}.{module.name}")
+    spoken = [
+        import_module(f"{protocols.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(protocols.__path__)
+    ]
+    install_error_handlers(app, [protocol for protocol in spoken if hasattr(protocol, "speaks_to")])
+    for protocol in spoken:
         app.register_blueprint(protocol.make_blueprint(services))
     for routes in (models, keys, service_routes):
         app.register_blueprint(routes.make_blueprint(services))

@@ -1,11 +1,13 @@
-"""Errors as HTTP: the one place where an error gets its status, and the problem+json that tells of it."""
+"""Errors as HTTP: the one place where an error gets its status, and the body that its client can read."""
 
 import http
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import structlog
-from flask import Flask, Response, g, request
-from pydantic import ValidationError
+from flask import Flask, Request, Response, g, request
+from pydantic import JsonValue, ValidationError
 from werkzeug.exceptions import HTTPException
 
 from maskline import errors
@@ -37,6 +39,7 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
     errors.RequestError: 400,
+    errors.WaitOver: 504,
     errors.QueueFull: 429,
     errors.CapacityError: 503,
     errors.DependencyError: 503,
@@ -57,11 +60,24 @@ def status_of(error: ServiceError) -> int:
     return next(STATUS_BY_ERROR[cls] for cls in type(error).__mro__ if cls in STATUS_BY_ERROR)
 
 
-def install_error_handlers(app: Flask) -> None:
-    """Answer every error of ``app`` as problem+json."""
-    app.register_error_handler(ServiceError, _service_error)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _bug)
+class Dialect(Protocol):
+    """How a protocol tells of errors: what a file of ``api/protocols`` may have beside its routes."""
+
+    def speaks_to(self, request: Request) -> bool:
+        """Whether the request is of this protocol's clients, by its path; it may have no route."""
+        ...
+
+    def tell(self, problem: Problem) -> JsonValue:
+        """The JSON body from which these clients read an error."""
+        ...
+
+
+def install_error_handlers(app: Flask, dialects: Sequence[Dialect]) -> None:
+    """Answer every error of ``app``: in the dialect of its request, else as problem+json."""
+    teller = _Teller(dialects)
+    app.register_error_handler(ServiceError, teller.service_error)
+    app.register_error_handler(HTTPException, teller.http_error)
+    app.register_error_handler(Exception, teller.bug)
 
 
 def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
@@ -90,42 +106,51 @@ _WORDS = {
 }
 
 
-def _service_error(error: ServiceError) -> Response:
-    status = status_of(error)
-    if status >= 500 and not error.retryable:
-        logger.error("request failed", exc_info=error, code=error.code)
-    headers = {}
-    if error.retryable:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    if status == http.HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
-    faults = error.faults if isinstance(error, InvalidRequest) else ()
-    return _problem(status, error.code, error.message, faults, headers)
+class _Teller:
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self._dialects = dialects
+
+    def service_error(self, error: ServiceError) -> Response:
+        status = status_of(error)
+        if status >= 500 and not error.retryable:
+            logger.error("request failed", exc_info=error, code=error.code)
+        headers = {}
+        if error.retryable:
+            headers["Retry-After"] = str(RETRY_AFTER_S)
+        if status == http.HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        faults = error.faults if isinstance(error, InvalidRequest) else ()
+        return self._answer(_problem(status, error.code, error.message, faults), headers)
+
+    def http_error(self, error: HTTPException) -> Response:
+        status = error.code or 500
+        detail = error.description or http.HTTPStatus(status).phrase
+        if status == http.HTTPStatus.NOT_FOUND:
+            detail = f"there is nothing at {request.path}; see /openapi.json for the routes"
+        elif status == http.HTTPStatus.METHOD_NOT_ALLOWED:
+            methods = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+            detail = f"{request.method} is not for {request.path}; it takes {methods}"
+        elif status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            detail = f"the body is larger than the {request.max_content_length} bytes that are taken"
+        headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+        return self._answer(_problem(status, _CODE_BY_STATUS.get(status, "http_error"), detail), headers)
+
+    def bug(self, error: Exception) -> Response:
+        logger.error("request failed", exc_info=error)
+        return self._answer(
+            _problem(500, ServiceError.code, "something went wrong inside the service"), headers={}
+        )
+
+    def _answer(self, problem: Problem, headers: Mapping[str, str]) -> Response:
+        for dialect in self._dialects:
+            if dialect.speaks_to(request):
+                text = json.dumps(dialect.tell(problem))
+                return Response(text, problem.status, headers, mimetype="application/json")
+        return Response(problem.to_json(), problem.status, headers, mimetype=PROBLEM_MEDIA_TYPE)
 
 
-def _http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    detail = error.description or http.HTTPStatus(status).phrase
-    if status == http.HTTPStatus.NOT_FOUND:
-        detail = f"there is nothing at {request.path}; see /openapi.json for the routes"
-    elif status == http.HTTPStatus.METHOD_NOT_ALLOWED:
-        methods = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-        detail = f"{request.method} is not for {request.path}; it takes {methods}"
-    elif status == http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        detail = f"the body is larger than the {request.max_content_length} bytes that are taken"
-    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    return _problem(status, _CODE_BY_STATUS.get(status, "http_error"), detail, (), headers)
-
-
-def _bug(error: Exception) -> Response:
-    logger.error("request failed", exc_info=error)
-    return _problem(500, ServiceError.code, "something went wrong inside the service", (), {})
-
-
-def _problem(
-    status: int, code: str, detail: str, faults: tuple[Fault, ...], headers: Mapping[str, str]
-) -> Response:
-    problem = Problem(
+def _problem(status: int, code: str, detail: str, faults: Sequence[Fault] = ()) -> Problem:
+    return Problem(
         type=PROBLEM_TYPE_BASE + code,
         title=http.HTTPStatus(status).phrase,
         status=status,
@@ -142,4 +167,3 @@ def _problem(
         )
         or None,
     )
-    return Response(problem.to_json(), status, headers, mimetype=PROBLEM_MEDIA_TYPE)

@@ -14,6 +14,7 @@
         JobNotFinished              there is no result yet
         JobWithoutResult            the job ended, and not in success
         Unauthenticated  Forbidden
+      WaitOver                      the job goes on, but its client waits no longer
       CapacityError                 try again later
         QueueFull  RenderPending
       DependencyError               a part of the service is away; retried
@@ -162,6 +163,12 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
+class WaitOver(ServiceError):
+    """The job did not end while its client waited; it goes on."""
+
+    code = "wait_over"
+
+
 class CapacityError(ServiceError):
     """There is no room now; later there may be."""
 
@@ -246,3 +253,13 @@ class DeadlineExceeded(ModelError):
     """The job ran longer than the settings allow."""
 
     code = "deadline_exceeded"
+
+
+def error_of(code: str, message: str) -> ServiceError:
+    """The error that was told of by this code and message; a plain one for a code that is none of ours."""
+    if code == InvalidRequest.code:
+        return InvalidRequest([Fault("", message)])
+    classes: list[type[ServiceError]] = [ServiceError]
+    for cls in classes:
+        classes += cls.__subclasses__()
+    return next((cls(message) for cls in classes if cls.code == code), ServiceError(message))

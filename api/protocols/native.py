@@ -16,6 +16,7 @@ from api.openapi import BINARY, operation
 from api.presenter import Masks, Presenter, require_result
 from api.services import Services
 from api.submission import Submitter
+from api.waiting import wait_for_end
 from maskline.artifact_operations import exists, remove_artifacts
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import (
@@ -141,7 +142,7 @@ class _JobViews:
             job = self._submitter.submit(g.caller.tenant, submission, _idempotency(submission))
         wait_s = _preferred_wait()
         if wait_s is not None:
-            job = self._wait_for_end(job, wait_s)
+            job = wait_for_end(self._services, job, wait_s)
         status = HTTPStatus.OK if job.state.is_final and wait_s is not None else HTTPStatus.ACCEPTED
         response = self._answer(job, Masks.URL, status)
         response.headers["Location"] = f"{JOBS_PATH}/{job.id}"
@@ -159,7 +160,7 @@ class _JobViews:
     def get_job(self, job_id: str, query: JobQuery) -> Response:
         job = self._jobs.get(g.caller.tenant, job_id)
         if query.wait:
-            job = self._wait_for_end(job, query.wait)
+            job = wait_for_end(self._services, job, query.wait)
         return self._answer(job, query.masks, HTTPStatus.OK)
 
     @operation(
@@ -272,13 +273,6 @@ class _JobViews:
     def _answer(self, job: Job, masks: Masks, status: HTTPStatus) -> Response:
         headers = {} if job.state.is_final else {"Retry-After": str(_POLL_AFTER_S)}
         return Response(self._presenter.text(job, masks), status, headers, mimetype=JSON)
-
-    def _wait_for_end(self, job: Job, wait_s: float) -> Job:
-        deadline = time.monotonic() + min(wait_s, self._settings.max_wait)
-        with self._services.waiters.seat() as seated:
-            while seated and not job.state.is_final and (left := deadline - time.monotonic()) > 0:
-                job = self._jobs.wait(job.tenant, job.id, job.version, left)
-        return job
 
     def _events(self, job: Job, first: str, masks: Masks) -> Iterator[str]:
         yield first
