@@ -55,15 +55,18 @@ class Cards:
         self._read_at = -math.inf
 
     def find(self, model: str) -> ModelCard:
-        """The card of a model.
+        """The card of a model, by its id or one of its aliases.
 
         Raises:
             ModelNotFound: no worker has ever offered it.
         """
         if model not in self._cards or time.monotonic() - self._read_at > _CARDS_FRESH_S:
-            self._cards, self._read_at = self._models.cards(), time.monotonic()
+            cards = self._models.cards()
+            aliased = {alias: card for card in cards.values() for alias in card.aliases}
+            self._cards, self._read_at = aliased | cards, time.monotonic()
         if model not in self._cards:
-            known = ", ".join(self._cards) or "none yet, for no worker has started"
+            ids = dict.fromkeys(card.id for card in self._cards.values())
+            known = ", ".join(ids) or "none yet, for no worker has started"
             raise ModelNotFound(f"there is no model {model!r}; there are: {known}")
         return self._cards[model]
 

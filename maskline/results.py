@@ -84,6 +84,8 @@ class ModelCard(WireModel):
 
     id: str
     """Name of the model in requests."""
+    aliases: tuple[str, ...] = ()
+    """Other names of it in requests."""
     family: str
     """The code that runs it."""
     display_name: str

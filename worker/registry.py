@@ -43,10 +43,11 @@ def load_family(name: str) -> ModelFamily:
 
 def _card(spec: ModelSpec) -> ModelCard:
     try:
-        return load_family(spec.family).describe(spec)
+        card = load_family(spec.family).describe(spec)
     except ValueError as error:  # Pydantic's are of this kind
         told = tell(error, "options") if isinstance(error, ValidationError) else str(error)
         raise SettingsError(f"the catalog's entry {spec.id!r}: {told}") from error
+    return card.model_copy(update={"aliases": spec.aliases})
 
 
 def left_out(catalog: Mapping[str, ModelSpec]) -> dict[str, str]:

@@ -108,6 +108,8 @@ class ModelSpec(WireModel):
 
     id: ModelId
     """Name of the model in requests."""
+    aliases: tuple[ModelId, ...] = ()
+    """Other names of it in requests, such as programs have that were written for another service."""
     family: FamilyName
     """Name of a file in ``worker/families``."""
     display_name: str
