@@ -59,8 +59,8 @@ def _install_door(app: Flask, services: Services) -> None:
         job_id = (request.view_args or {}).get("job_id")
         known = {"job": job_id} if job_id else {}
         structlog.contextvars.bind_contextvars(request=request_id, **known)
-        path = request.path
-        if path != "/" and not path.startswith(_OPEN_PATHS):
+        is_front_page = request.path == "/" and request.method in ("GET", "HEAD")
+        if not is_front_page and not request.path.startswith(_OPEN_PATHS):
             g.caller = authenticate(key_of(request), admin_key_text, services.keys)
 
     @app.after_request

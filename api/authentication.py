@@ -31,7 +31,7 @@ class Caller:
 def key_of(request: Request) -> str | None:
     """The key that a request carries, if any."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
+    if scheme.lower().rstrip(":") == "bearer" and token:  # Hugging Face's description has it with a colon
         return token.strip()
     return request.headers.get("X-API-Key")
 

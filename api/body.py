@@ -1,6 +1,7 @@
 """Bodies of requests: one that breaks off is named, JSON is parsed strictly, and every fault is told."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from gunicorn.http.errors import NoMoreData, ParseException
@@ -13,6 +14,15 @@ from maskline.errors import Fault, InvalidRequest, MalformedRequest
 Model = TypeVar("Model", bound=BaseModel)
 BROKEN_OFF = (NoMoreData, ParseException)
 """What gunicorn raises while a body is read whose sender went away, or sent damaged chunks."""
+
+
+@contextmanager
+def broken_off_told() -> Iterator[None]:
+    """Tell of a body that breaks off, while it is read, as ``MalformedRequest``."""
+    try:
+        yield
+    except BROKEN_OFF as error:
+        raise MalformedRequest("the body is cut off, or its chunks are damaged") from error
 
 
 def parse_json(text: str | bytes) -> JsonValue:

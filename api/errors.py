@@ -71,6 +71,8 @@ class Dialect(Protocol):
         """The JSON body from which these clients read an error."""
         ...
 
+    # A file may also have ``STATUSES``: Maskline's status -> the one that these clients know it by.
+
 
 def install_error_handlers(app: Flask, dialects: Sequence[Dialect]) -> None:
     """Answer every error of ``app``: in the dialect of its request, else as problem+json."""
@@ -145,7 +147,8 @@ class _Teller:
         for dialect in self._dialects:
             if dialect.speaks_to(request):
                 text = json.dumps(dialect.tell(problem))
-                return Response(text, problem.status, headers, mimetype="application/json")
+                status = getattr(dialect, "STATUSES", {}).get(problem.status, problem.status)
+                return Response(text, status, headers, mimetype="application/json")
         return Response(problem.to_json(), problem.status, headers, mimetype=PROBLEM_MEDIA_TYPE)
 
 

@@ -14,7 +14,7 @@ from typing import IO, Annotated, BinaryIO, Self, cast
 from flask import Request
 from pydantic import Field, JsonValue, model_validator
 
-from api.body import BROKEN_OFF, parse_body, parse_json, salvage
+from api.body import broken_off_told, parse_body, parse_json, salvage
 from api.openapi import parse_query
 from maskline.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedMediaType
 from maskline.plain_words import Right
@@ -25,7 +25,7 @@ IMAGE_PART = "image"
 REQUEST_PART = "request"
 _IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
-_MAX_REQUEST_BYTES = 1 << 20  # of JSON, without the image
+MAX_REQUEST_BYTES = 1 << 20  #: of JSON, without the image
 
 _JSON_PARAMETERS = frozenset({"prompts", "parameters", "outputs", "webhook", "metadata"})
 
@@ -110,15 +110,13 @@ def read_submission(request: Request, max_image_bytes: int) -> Submission:
         InvalidRequest: fields are wrong.
         RequestEntityTooLarge: (Werkzeug's) the body is larger than an image may be.
     """
-    try:
+    with broken_off_told():
         return _reader(request.mimetype)(request, max_image_bytes)
-    except BROKEN_OFF as error:
-        raise MalformedRequest("the body is cut off, or its chunks are damaged") from error
 
 
 def _require_short(size: int) -> None:
-    if size > _MAX_REQUEST_BYTES:
-        detail = f"without its image it is {size} bytes of JSON; at most {_MAX_REQUEST_BYTES} are taken"
+    if size > MAX_REQUEST_BYTES:
+        detail = f"without its image it is {size} bytes of JSON; at most {MAX_REQUEST_BYTES} are taken"
         raise InvalidRequest([Fault("", detail)])
 
 
@@ -148,12 +146,12 @@ def _from_raw(request: Request, max_image_bytes: int) -> Submission:
             faults.append(Fault("", f"this is no JSON: {value[:80]!r}", parameter=name))
     parsed, more = salvage(fields, JobParameters, in_query=True)
     return Submission(
-        request=parsed, faults=(*faults, *more), upload=_take(request.stream, request.content_length)
+        request=parsed, faults=(*faults, *more), upload=take_upload(request.stream, request.content_length)
     )
 
 
 def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
-    request.max_content_length = max_image_bytes + _MAX_REQUEST_BYTES
+    request.max_content_length = max_image_bytes + MAX_REQUEST_BYTES
     parse_query(WireModel)
     image = request.files.get(IMAGE_PART)
     names = {str(name) for name in (*request.files, *request.form)}
@@ -171,7 +169,7 @@ def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
 
 
 def _from_json(request: Request, max_image_bytes: int) -> Submission:
-    request.max_content_length = max_image_bytes * 4 // 3 + _MAX_REQUEST_BYTES
+    request.max_content_length = max_image_bytes * 4 // 3 + MAX_REQUEST_BYTES
     parse_query(WireModel)
     text = request.get_data(cache=False)
     body, faults = salvage(parse_body(text), JobRequest)
@@ -185,18 +183,24 @@ def _from_json(request: Request, max_image_bytes: int) -> Submission:
     except (binascii.Error, ValueError) as error:
         detail = f"not base64 ({error}); use the standard alphabet with padding, no prefix"
         raise InvalidRequest([*faults, Fault("/image/content", detail)]) from error
-    return Submission(request=parsed, faults=tuple(faults), upload=_in_memory(content))
+    return Submission(request=parsed, faults=tuple(faults), upload=upload_of(content))
 
 
-def _take(stream: IO[bytes], size: int | None) -> Upload:
+def take_upload(stream: IO[bytes], size: int | None) -> Upload:
+    """What a stream gives, as an image on its way; ``size``: of it, where that is known.
+
+    Raises:
+        RequestEntityTooLarge: (Werkzeug's) it is larger than the request's ``max_content_length``.
+    """
     if size is not None and size <= _IN_MEMORY_BYTES:
-        return _in_memory(stream.read())
+        return upload_of(stream.read())
     spool = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115 (the upload owns it)
     shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
     return _measure(spool)
 
 
-def _in_memory(body: bytes) -> Upload:
+def upload_of(body: bytes) -> Upload:
+    """These bytes, as an image on its way."""
     return Upload(file=BytesIO(body), size=len(body), sha256=hashlib.sha256(body).hexdigest())
 
 

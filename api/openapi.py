@@ -43,6 +43,8 @@ class Operation:
     answers: Mapping[int, tuple[str, Content | None]]
     """Status to media type and content."""
     problems: tuple[int, ...] = ()
+    problem: type[BaseModel] = Problem
+    """Body of the errors; anything but a ``Problem`` is plain JSON."""
     is_open: bool = False
     """Whether it needs no key."""
 
@@ -57,6 +59,7 @@ def operation(
     headers: Mapping[str, str] | None = None,
     bodies: Mapping[str, Content] | None = None,
     problems: tuple[int, ...] = (),
+    problem: type[BaseModel] = Problem,
     is_open: bool = False,
 ) -> Callable[[View], View]:
     """Describe a view; with ``query`` it is called with the validated model as ``query``."""
@@ -77,6 +80,7 @@ def operation(
             bodies=bodies or {},
             answers=answers,
             problems=problems,
+            problem=problem,
             is_open=is_open,
         )
         return validated  # type: ignore[return-value]
@@ -116,7 +120,7 @@ def make_document(app: Flask, version: str) -> JsonSchema:
     models = {Problem} | {
         content
         for _, op in described
-        for content in (*op.bodies.values(), *(content for _, content in op.answers.values()))
+        for content in (op.problem, *op.bodies.values(), *(content for _, content in op.answers.values()))
         if isinstance(content, type)
     }
     ordered = sorted(models, key=lambda model: model.__name__)
@@ -162,9 +166,10 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
     if op.image_query is not None:
         parameters += _query_parameters(op.image_query, "Where the body is the image. ")
     answers = {str(status): _answer(status, *content) for status, content in op.answers.items()}
+    problem_media_type = PROBLEM_MEDIA_TYPE if op.problem is Problem else "application/json"
     problems = op.problems if op.is_open else (*op.problems, 401)
     for status in sorted({*problems, 503}):
-        answers.setdefault(str(status), _answer(status, PROBLEM_MEDIA_TYPE, Problem))
+        answers.setdefault(str(status), _answer(status, problem_media_type, op.problem))
     described: JsonSchema = {
         "operationId": endpoint.rpartition(".")[2],
         "summary": op.summary,

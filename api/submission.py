@@ -1,7 +1,11 @@
 """Accepting a job: check it, store it, record and publish it. In this order, so that a job that was
 acknowledged can be found again whatever dies."""
 
+import hashlib
+import json
 from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
 from io import SEEK_END, BytesIO
 
 import structlog
@@ -10,7 +14,8 @@ from api.body import is_beside
 from api.checks import faults_of_request
 from api.intake import Submission
 from api.services import Services
-from maskline.artifacts import submission_key
+from maskline.artifact_operations import exists
+from maskline.artifacts import Artifact, result_key, submission_key
 from maskline.codec import trailer
 from maskline.errors import (
     ArtifactNotFound,
@@ -28,6 +33,21 @@ from maskline.requests import SegmentationRequest
 from maskline.results import ModelCard
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checked:
+    """A submission that may become a job."""
+
+    submission: Submission
+    request: SegmentationRequest
+    """The submission's, with the model's id and the subtask filled in."""
+    card: ModelCard
+    """Of the model."""
+    header: ImageHeader | None
+    """None: the image is elsewhere."""
+    result_fingerprint: str | None
+    """The same for all submissions that have this result; None: that is not known in advance."""
+
+
 class Submitter:
     """Turns what a client sent into a queued job."""
 
@@ -37,8 +57,17 @@ class Submitter:
         settings = services.settings
         self._limits = ImageLimits.from_settings(settings)
 
-    def submit(self, tenant: str, submission: Submission, idempotency: Idempotency | None) -> Job:
+    def submit(
+        self,
+        tenant: str,
+        submission: Submission,
+        idempotency: Idempotency | None,
+        *,
+        reuses_result: bool = False,
+    ) -> Job:
         """The job, queued; or the job that the idempotency key belongs to.
+
+        ``reuses_result``: an earlier job will do, as ``earlier`` finds it.
 
         Raises:
             RequestError: something is wrong with the request or its image.
@@ -47,6 +76,21 @@ class Submitter:
         """
         if idempotency is not None and (known := self._services.jobs.recall(tenant, idempotency)):
             return known
+        checked = self.check(submission)
+        earlier = self.earlier(tenant, checked) if reuses_result else None
+        if earlier is None:
+            return self.create(tenant, checked, idempotency)
+        if idempotency is not None:
+            self._services.jobs.bind(idempotency, earlier)
+        return earlier
+
+    def check(self, submission: Submission) -> Checked:
+        """The submission, if the model can run it.
+
+        Raises:
+            RequestError: something is wrong with the request or its image.
+            ArtifactStoreUnavailable: the image is in the store, which does not answer.
+        """
         card = self._card(submission.request)
         header = self._read_header(submission)
         found = faults_of_request(
@@ -62,7 +106,72 @@ class Submitter:
         request = submission.request.model_copy(
             update={"model": card.id, "subtask": submission.request.subtask or card.subtasks[0]}
         )
-        return self._create(tenant, request, submission, header, idempotency)
+        sha256 = submission.upload.sha256 if submission.upload else None
+        return Checked(
+            submission=submission,
+            request=request,
+            card=card,
+            header=header,
+            result_fingerprint=_result_fingerprint(request, card, sha256) if sha256 else None,
+        )
+
+    def earlier(self, tenant: str, checked: Checked) -> Job | None:
+        """A job that succeeded with the result that this one would have, if the request lets it stand for it.
+
+        Raises:
+            DependencyError: Redis or S3 does not answer.
+        """
+        request = checked.request
+        asks_for_its_own = request.webhook or request.metadata or request.expires_in
+        if checked.result_fingerprint is None or not request.use_cache or asks_for_its_own:
+            return None
+        job = self._services.jobs.recall_result(tenant, checked.result_fingerprint)
+        if job is None or not exists(
+            self._services.artifacts, result_key(job.id, job.attempt, Artifact.PREDICTION)
+        ):
+            return None
+        structlog.contextvars.bind_contextvars(job=job.id)
+        return job
+
+    def create(self, tenant: str, checked: Checked, idempotency: Idempotency | None) -> Job:
+        """The job, queued; or the job that the idempotency key belongs to.
+
+        Raises:
+            QueueFull: too many jobs wait.
+            DependencyError: Redis or S3 does not answer; nothing was accepted.
+        """
+        submission, request, header = checked.submission, checked.request, checked.header
+        services, upload = self._services, submission.upload
+        expiry_ms = int((request.expires_in or services.settings.job_expiry) * 1000)
+        job_id = new_job_id()
+        key = submission_key(job_id, header.extension if header else "json")
+        image = ImageRef(url=submission.url, uri=submission.uri)
+        if upload is not None and header is not None:
+            width, height = header.size
+            image = ImageRef(
+                key=key, sha256=upload.sha256, media_type=header.media_type, width=width, height=height
+            )
+        job = Job(
+            id=job_id,
+            tenant=tenant,
+            request=request,
+            image=image,
+            expires_ms=expiry_ms,
+            result_fingerprint=checked.result_fingerprint,
+        )
+        file = upload.file if upload else BytesIO()
+        file.seek(0, SEEK_END)
+        file.write(trailer(job))
+        services.artifacts.put(key, file, header.media_type if header else "application/json")
+        try:
+            created = services.jobs.create(job, idempotency, services.settings.max_queued)
+        except (RequestError, CapacityError):
+            self._discard(key)
+            raise
+        if created.id != job_id:
+            self._discard(key)
+        structlog.contextvars.bind_contextvars(job=created.id)
+        return created
 
     def _card(self, request: SegmentationRequest) -> ModelCard:
         return self._services.cards.find(request.model or self._services.settings.default_model)
@@ -91,40 +200,19 @@ class Submitter:
         except ArtifactNotFound as error:
             raise ImageUnreachable(f"{uri} can't be read: {error.message}") from error
 
-    def _create(
-        self,
-        tenant: str,
-        request: SegmentationRequest,
-        submission: Submission,
-        header: ImageHeader | None,
-        idempotency: Idempotency | None,
-    ) -> Job:
-        services, upload = self._services, submission.upload
-        expiry_ms = int((request.expires_in or services.settings.job_expiry) * 1000)
-        job_id = new_job_id()
-        key = submission_key(job_id, header.extension if header else "json")
-        image = ImageRef(url=submission.url, uri=submission.uri)
-        if upload is not None and header is not None:
-            width, height = header.size
-            image = ImageRef(
-                key=key, sha256=upload.sha256, media_type=header.media_type, width=width, height=height
-            )
-        job = Job(id=job_id, tenant=tenant, request=request, image=image, expires_ms=expiry_ms)
-        file = upload.file if upload else BytesIO()
-        file.seek(0, SEEK_END)
-        file.write(trailer(job))
-        services.artifacts.put(key, file, header.media_type if header else "application/json")
-        try:
-            created = services.jobs.create(job, idempotency, services.settings.max_queued)
-        except (RequestError, CapacityError):
-            self._discard(key)
-            raise
-        if created.id != job_id:
-            self._discard(key)
-        structlog.contextvars.bind_contextvars(job=created.id)
-        return created
-
     def _discard(self, key: str) -> None:
         # What stays behind when this fails is an object that no record names.
         with suppress(ServiceError):
             self._services.artifacts.delete([key])
+
+
+def _result_fingerprint(request: SegmentationRequest, card: ModelCard, image_sha256: str) -> str:
+    decisive = request.model_dump(
+        mode="json", include={"model", "subtask", "prompts", "parameters", "outputs", "auto_orient"}
+    )
+    decisive["outputs"].sort()
+    text = json.dumps([_VERSION, card.revision, image_sha256, decisive], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+_VERSION = version("maskline")  # another one may give other results

@@ -7,8 +7,9 @@ from api.intake import Submission
 from api.services import Services
 from api.submission import Submitter
 from api.waiting import wait_for_end
-from maskline.errors import JobWithoutResult, WaitOver, error_of
+from maskline.errors import JobWithoutResult, ModelNotReady, WaitOver, error_of
 from maskline.jobs import Job, JobState
+from maskline.results import ModelCard
 
 
 class SynchronousCalls:
@@ -33,6 +34,38 @@ class SynchronousCalls:
         for job in ended:
             _require_success(job)
         return ended
+
+    def run_once(self, tenant: str, submission: Submission, *, waits_for_model: bool) -> Job:
+        """The succeeded job of the submission, or of an earlier one that has the same result.
+
+        ``waits_for_model``: whether to wait for a worker that offers the model, if none does now.
+
+        Raises:
+            RequestError: something is wrong with the submission or its image.
+            ModelNotReady: no living worker offers the model.
+            WaitOver: the job did not end within the service's limit; it goes on.
+            ServiceError: what the job ended with.
+        """
+        checked = self._submitter.check(submission)
+        job = self._submitter.earlier(tenant, checked)
+        if job is None:
+            if not waits_for_model:
+                self.require_ready(checked.card)
+            job = self._submitter.create(tenant, checked, None)
+        ended = wait_for_end(self._services, job, self._services.settings.max_wait)
+        _require_success(ended)
+        return ended
+
+    def require_ready(self, card: ModelCard) -> None:
+        """Return if a living worker offers the model.
+
+        Raises:
+            ModelNotReady: none does.
+        """
+        if card.id not in self._services.models.available():
+            raise ModelNotReady(
+                f"the model {card.id!r} is not ready: no worker offers it now; try again later"
+            )
 
 
 def _require_success(job: Job) -> None:

@@ -6,7 +6,11 @@
                            /segments.json
                            /prediction.json
                            /overlay.png
+<<<<<<< HEAD
     embeddings/{day}/{key}.safetensors    what workers share, until the second day after
+=======
+                           /segment_masks.json
+>>>>>>> e3de87b (Speak the Hugging Face inference API, and answer equal requests from earlier results)
 
 Every key of a job is written once and never overwritten: an attempt has its own folder. An embedding's may be
 written again, with the same content.
@@ -26,6 +30,7 @@ class Artifact(StrEnum):
     SEGMENTS = "segments.json"
     PREDICTION = "prediction.json"
     OVERLAY = "overlay.png"
+    SEGMENT_MASKS = "segment_masks.json"
 
     @property
     def media_type(self) -> str:

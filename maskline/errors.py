@@ -16,7 +16,7 @@
         Unauthenticated  Forbidden
       WaitOver                      the job goes on, but its client waits no longer
       CapacityError                 try again later
-        QueueFull  RenderPending
+        QueueFull  RenderPending  ModelNotReady
       DependencyError               a part of the service is away; retried
         JobStoreUnavailable  ArtifactStoreUnavailable  QueueUnavailable
       ModelError                    the model or its worker failed; never retried
@@ -186,6 +186,12 @@ class RenderPending(CapacityError):
     """The picture asked for is still being rendered."""
 
     code = "render_pending"
+
+
+class ModelNotReady(CapacityError):
+    """No living worker offers the model, and the caller won't wait for one."""
+
+    code = "model_not_ready"
 
 
 class DependencyError(ServiceError):

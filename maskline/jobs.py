@@ -97,6 +97,8 @@ class Job:
     request: SegmentationRequest
     image: ImageRef
     created_ms: int = 0
+    result_fingerprint: str | None = None
+    """Hash over all that the result depends on; None where that is not known in advance."""
     expires_ms: int = 0
     queued_ms: int = 0
     started_ms: int | None = None

@@ -77,6 +77,14 @@ class JobStore(Protocol):
         """
         ...
 
+    def recall_result(self, tenant: str, fingerprint: str) -> Job | None:
+        """The latest job that succeeded with this ``result_fingerprint``, until it expires or is deleted."""
+        ...
+
+    def bind(self, idempotency: Idempotency, job: Job) -> None:
+        """Let the idempotency key belong to a job that is there; a key that is known stays as it is."""
+        ...
+
     def get(self, tenant: str, job_id: str) -> Job:
         """The job.
 

@@ -50,6 +50,7 @@ class Output(StrEnum):
     CONFIDENCE_MASK = "confidenceMask"
     SEGMENTS = "segments"
     OVERLAY = "overlay"
+    SEGMENT_MASKS = "segmentMasks"
 
 
 class Priority(StrEnum):
@@ -201,6 +202,9 @@ class SegmentationRequest(WireModel):
         Output.SEGMENTS,
     )
     """What to make. The overlay can also be had later."""
+    use_cache: bool = True
+    """Whether a request that waits for its result (``Prefer: wait``) may be answered with an earlier job
+    that has the same result. One with ``webhook``, ``metadata`` or ``expiresIn`` gets a job of its own."""
     auto_orient: bool = True
     """Turn the image upright by its EXIF orientation first."""
     priority: Priority = Priority.INTERACTIVE

@@ -53,6 +53,30 @@ class SegmentList(WireModel):
     """The segments."""
 
 
+class SegmentPicture(WireModel):
+    """A segment whose mask is a picture of its own."""
+
+    label: str
+    """Display name of the category."""
+    category_id: int
+    """Id of the annotation spec."""
+    score: Annotated[float, Field(ge=0, le=1)]
+    """How sure the model is of this segment."""
+    mask: str
+    """Base64 of a PNG of the image's size, one channel, 8 bits: 255 on the segment, 0 elsewhere."""
+
+
+class SegmentPictureList(WireModel):
+    """All segments of a job, each with its mask as a picture."""
+
+    width: int
+    """Of the image, in pixels."""
+    height: int
+    """Of the image, in pixels."""
+    segments: tuple[SegmentPicture, ...]
+    """The segments, in the order of ``SegmentList``."""
+
+
 class Prediction(WireModel):
     """Vertex AI's ``ImageSegmentationPredictionResult``."""
 
@@ -102,5 +126,7 @@ class ModelCard(WireModel):
     """Whether it works without prompts."""
     annotation_specs: tuple[AnnotationSpec, ...] = ()
     """Its categories; empty: they come from the prompts' labels or from the segments."""
+    revision: str = ""
+    """Changes with the model's weights, labels and options, as far as its catalog entry tells of them."""
     parameters_schema: dict[str, JsonValue] = Field(default_factory=dict)
     """JSON Schema (2020-12) of ``parameters``."""

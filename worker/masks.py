@@ -5,6 +5,7 @@ confidence threshold. A confidence map holds the probability that the category m
 pixel that category's probability, for background one minus the largest foreground probability.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -18,12 +19,14 @@ from maskline.results import (
     AnnotationSpec,
     Segment,
     SegmentList,
+    SegmentPicture,
+    SegmentPictureList,
 )
 from maskline.run_lengths import RunLengthMask
 from worker.colors import rgb
 from worker.family import CategoryMap, ConfidenceMap, Segmentation, SegmentMask
 from worker.packed_mask import Mask
-from worker.png import Rgb, encode_grayscale_png, encode_palette_png
+from worker.png import Rgb, encode_grayscale_png, encode_mask_png, encode_palette_png
 
 Probabilities = NDArray[np.float32]
 Polygon = list[tuple[int, int]]
@@ -132,11 +135,30 @@ def _to_segment(number: int, segment: SegmentMask) -> Segment:
         id=number,
         label=segment.label,
         category_id=segment.category_id,
-        score=min(1.0, max(0.0, round(segment.score, 6))),
+        score=_score(segment),
         bbox=bounding_box(mask),
         area=int(np.count_nonzero(mask)),
         segmentation=encode_rle(mask),
     )
+
+
+def to_segment_pictures(segmentation: Segmentation) -> SegmentPictureList:
+    """The segments, each with its mask as a picture."""
+    height, width = segmentation.category_map.shape
+    segments = tuple(
+        SegmentPicture(
+            label=segment.label,
+            category_id=segment.category_id,
+            score=_score(segment),
+            mask=b64encode(encode_mask_png(segment.mask)).decode("ascii"),
+        )
+        for segment in segmentation.segments
+    )
+    return SegmentPictureList(width=width, height=height, segments=segments)
+
+
+def _score(segment: SegmentMask) -> float:
+    return min(1.0, max(0.0, round(segment.score, 6)))
 
 
 def palette_of(annotation_specs: Iterable[AnnotationSpec]) -> Sequence[Rgb]:

@@ -59,6 +59,20 @@ def encode_grayscale_png(values: NDArray[np.uint8] | NDArray[np.uint16]) -> byte
     return _file(values, _GRAYSCALE, b"", _pack(values, isal_zlib.compressobj(_ISAL_LEVEL)))
 
 
+def encode_mask_png(mask: NDArray[np.bool_]) -> bytes:
+    """A black-and-white PNG of 8 bits: 255 in the mask, 0 elsewhere.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        The file. Run lengths pack it, as they do a category map.
+    """
+    values = mask.view(np.uint8) * np.uint8(255)
+    compressor = zlib_ng.compressobj(level=1, wbits=15, strategy=zlib_ng.Z_RLE)
+    return _file(values, _GRAYSCALE, b"", _pack(values, compressor))
+
+
 def encode_rgb_png(image: NDArray[np.uint8]) -> bytes:
     """A PNG of 8 bits a channel.
 

@@ -1,5 +1,6 @@
 """Which models this worker has: the catalog's entries, each with its family's file."""
 
+import hashlib
 import pkgutil
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -47,7 +48,12 @@ def _card(spec: ModelSpec) -> ModelCard:
     except ValueError as error:  # Pydantic's are of this kind
         told = tell(error, "options") if isinstance(error, ValidationError) else str(error)
         raise SettingsError(f"the catalog's entry {spec.id!r}: {told}") from error
-    return card.model_copy(update={"aliases": spec.aliases})
+    return card.model_copy(update={"aliases": spec.aliases, "revision": _revision(spec)})
+
+
+def _revision(spec: ModelSpec) -> str:
+    decisive = spec.model_dump_json(include={"family", "weights", "labels", "options"})
+    return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
 
 def left_out(catalog: Mapping[str, ModelSpec]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from worker.decoding import decode
 from worker.family import CommonParameters, Image, Segmentation, SegmentationInput
 from worker.fetching import Fetch
 from worker.leases import Lease, LeaseKeeper, LeaseLost
-from worker.masks import render_category_mask, render_confidence_mask, to_segments
+from worker.masks import render_category_mask, render_confidence_mask, to_segment_pictures, to_segments
 from worker.overlay import render_overlay
 from worker.sized_cache import SizedCache
 
@@ -209,6 +209,8 @@ def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]
         files[Artifact.CONFIDENCE_MASK] = render_confidence_mask(segmentation)
     if Output.SEGMENTS in outputs:
         files[Artifact.SEGMENTS] = to_segments(segmentation).to_json().encode()
+    if Output.SEGMENT_MASKS in outputs:
+        files[Artifact.SEGMENT_MASKS] = to_segment_pictures(segmentation).to_json().encode()
     if Output.OVERLAY in outputs:
         files[Artifact.OVERLAY] = render_overlay(
             image, segmentation.category_map, segmentation.annotation_specs

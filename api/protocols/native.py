@@ -32,7 +32,7 @@ from maskline.jobs import Job, JobState
 from maskline.ports import Idempotency
 from maskline.requests import Output
 from maskline.resources import JobPage, JobResource
-from maskline.results import Prediction, SegmentList
+from maskline.results import Prediction, SegmentList, SegmentPictureList
 from maskline.wire import WireModel
 
 JSON = "application/json"
@@ -107,6 +107,7 @@ def make_blueprint(services: Services) -> Blueprint:
         (f"{JOBS_PATH}/<job_id>/confidenceMask.png", "GET", views.get_confidence_mask),
         (f"{JOBS_PATH}/<job_id>/overlay.png", "GET", views.get_overlay),
         (f"{JOBS_PATH}/<job_id>/segments", "GET", views.get_segments),
+        (f"{JOBS_PATH}/<job_id>/segmentMasks", "GET", views.get_segment_masks),
         (f"{JOBS_PATH}/<job_id>/events", "GET", views.get_events),
     ):
         blueprint.add_url_rule(rule, view.__name__, view, methods=[method])
@@ -138,9 +139,11 @@ class _JobViews:
         problems=(400, 404, 413, 415, 422, 429, 503),
     )
     def submit_job(self) -> Response:
-        with closing(read_submission(request, self._settings.max_image_bytes)) as submission:
-            job = self._submitter.submit(g.caller.tenant, submission, _idempotency(submission))
         wait_s = _preferred_wait()
+        with closing(read_submission(request, self._settings.max_image_bytes)) as submission:
+            job = self._submitter.submit(
+                g.caller.tenant, submission, _idempotency(submission), reuses_result=wait_s is not None
+            )
         if wait_s is not None:
             job = wait_for_end(self._services, job, wait_s)
         status = HTTPStatus.OK if job.state.is_final and wait_s is not None else HTTPStatus.ACCEPTED
@@ -233,6 +236,15 @@ class _JobViews:
     )
     def get_segments(self, job_id: str) -> Response:
         return self._file(job_id, Artifact.SEGMENTS, Output.SEGMENTS)
+
+    @operation(
+        "The segments, each with its mask as a picture",
+        tag="results",
+        answers={200: (JSON, SegmentPictureList)},
+        problems=(404, 409),
+    )
+    def get_segment_masks(self, job_id: str) -> Response:
+        return self._file(job_id, Artifact.SEGMENT_MASKS, Output.SEGMENT_MASKS)
 
     @operation(
         "The image with the categories painted over it; made when it is asked for first",

@@ -62,6 +62,7 @@ class MemoryJobStore:
     _records: dict[str, _Record] = field(default_factory=dict)
     _deleted: dict[str, None] = field(default_factory=dict)
     _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    _results: dict[tuple[str, str], str] = field(default_factory=dict)
     _outbox: dict[str, _Due] = field(default_factory=dict)
     _dead_letters: dict[str, Event] = field(default_factory=dict)
     _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -98,6 +99,16 @@ class MemoryJobStore:
             )
             self._records[job.id] = _Record(job=created, published_ms=now)
             return self.get(job.tenant, job.id)
+
+    def recall_result(self, tenant: str, fingerprint: str) -> Job | None:
+        with self._changed:
+            job = self.find(self._results.get((tenant, fingerprint), ""))
+            return job if job is not None and job.expires_ms > self.clock_ms() else None
+
+    def bind(self, idempotency: Idempotency, job: Job) -> None:
+        with self._changed:
+            known = (idempotency.fingerprint, job.id)
+            self._idempotency.setdefault((job.tenant, idempotency.key), known)
 
     def get(self, tenant: str, job_id: str) -> Job:
         job = self.find(job_id)
@@ -182,7 +193,9 @@ class MemoryJobStore:
             if not self._holds(job_id, attempt):
                 return False
             record = self._records[job_id]
-            record.job = replace(record.job, timings=outcome.timings, failure=outcome.failure)
+            job = record.job = replace(record.job, timings=outcome.timings, failure=outcome.failure)
+            if outcome.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
+                self._results[job.tenant, job.result_fingerprint] = job.id
             self._move(job_id, outcome.state)
             return True
 

@@ -46,6 +46,7 @@ def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
         image=_image_of(record["image"]),
         created_ms=int(record["created_ms"]),
         expires_ms=int(record["expires_ms"]),
+        result_fingerprint=record.get("result_fingerprint"),
         queued_ms=int(record["queued_ms"]),
         started_ms=int(record["started_ms"]) if "started_ms" in record else None,
         finished_ms=int(record["finished_ms"]) if "finished_ms" in record else None,
@@ -84,7 +85,7 @@ class RedisJobStore:
     # -- JobStore
 
     def recall(self, tenant: str, idempotency: Idempotency) -> Job | None:
-        known = self._connection.command("GET", f"{self._prefix}idempotency:{tenant}:{idempotency.key}")
+        known = self._connection.command("GET", self._idempotency_key(tenant, idempotency))
         return self._known(tenant, idempotency, known) if known else None
 
     def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
@@ -107,6 +108,7 @@ class RedisJobStore:
             max_queued,
             broker_list,
             message,
+            job.result_fingerprint or "",
         )
         match status:
             case "created":
@@ -129,6 +131,18 @@ class RedisJobStore:
                 "use a new key for a new request"
             )
         return self.get(tenant, job_id)
+
+    def recall_result(self, tenant: str, fingerprint: str) -> Job | None:
+        job_id = self._connection.command("GET", f"{self._prefix}result:{tenant}:{fingerprint}")
+        return self.find(job_id) if job_id else None
+
+    def bind(self, idempotency: Idempotency, job: Job) -> None:
+        key = self._idempotency_key(job.tenant, idempotency)
+        value = f"{idempotency.fingerprint} {job.id}"
+        self._connection.command("SET", key, value, "NX", "PX", self._idempotency_ms)
+
+    def _idempotency_key(self, tenant: str, idempotency: Idempotency) -> str:
+        return f"{self._prefix}idempotency:{tenant}:{idempotency.key}"
 
     def get(self, tenant: str, job_id: str) -> Job:
         job = self.find(job_id)

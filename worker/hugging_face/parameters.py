@@ -21,7 +21,7 @@ class Options(WireModel):
 
 
 class Parameters(CommonParameters):
-    """Parameters of the ``transformers`` family; the last three mean what the library's do.
+    """Parameters of the ``transformers`` family; the thresholds mean what the library's do.
 
     Those that mean nothing to the job's subtask are ignored.
     """
@@ -36,3 +36,6 @@ class Parameters(CommonParameters):
     overlap_mask_area_threshold: float = Field(default=0.8, ge=0, le=1)
     """Instance and panoptic: a segment that keeps no more than this part of the area that it claims, because
     others cover it, is left out."""
+    overlapping: bool = True
+    """Instance: whether segments may overlap. If not, what several claim belongs to the last of them, as in
+    the library's own map; nothing may be left of one."""

@@ -6,7 +6,7 @@ brought to the image's size, where the library brings all of them.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -144,3 +144,14 @@ def find_instances(queries: Queries, size: tuple[int, int], *, threshold: float)
         segments.append(Found(class_index=labels[k], score=score, mask=PackedMask.pack(mask)))
     probabilities = np.where(class_map == NOTHING, best.cpu().numpy(), painted.cpu().numpy())
     return FoundSegments(segments=tuple(segments), class_map=class_map, probabilities=probabilities)
+
+
+def without_overlaps(found: FoundSegments) -> FoundSegments:
+    """The same, each segment without what later ones cover; nothing may be left of it."""
+    covered = np.zeros(found.class_map.shape, np.bool_)
+    segments = []
+    for segment in reversed(found.segments):
+        mask = segment.mask.unpack()
+        segments.append(replace(segment, mask=PackedMask.pack(mask & ~covered)))
+        covered |= mask
+    return replace(found, segments=tuple(reversed(segments)))

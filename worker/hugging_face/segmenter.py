@@ -36,6 +36,7 @@ from worker.hugging_face.queries import (
     Queries,
     find_instances,
     find_regions,
+    without_overlaps,
 )
 from worker.hugging_face.reduction import most_likely
 from worker.masks import Probabilities, to_confidence
@@ -220,7 +221,8 @@ class TransformersSegmenter:
             return self._found_by_library(outputs, size, subtask, parameters)
         queries = _queries(outputs, self._model.config.model_type)
         if subtask is Subtask.INSTANCE and self._model.config.model_type != "detr":
-            return find_instances(queries, size, threshold=parameters.threshold)
+            found = find_instances(queries, size, threshold=parameters.threshold)
+            return found if parameters.overlapping else without_overlaps(found)
         return find_regions(
             queries,
             size,

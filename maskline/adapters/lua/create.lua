@@ -1,7 +1,7 @@
 -- ARGV: id, tenant, model, priority, request, image, ms until expiry, idempotency key, fingerprint, ms of its memory,
---       events, most jobs that may wait, list of the broker and message for the workers
+--       events, most jobs that may wait, list of the broker and message for the workers, result fingerprint or ''
 local _, id, tenant, model, priority, request, image, expiry, idempotency_key, fingerprint, memory, events,
-  max_queued, list, message = unpack(ARGV)
+  max_queued, list, message, result_fingerprint = unpack(ARGV)
 
 local idempotency = prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key
 if idempotency_key ~= '' then
@@ -21,6 +21,9 @@ redis.call('HSET', record_of(id),
   'tenant', tenant, 'state', 'queued', 'version', 1, 'attempt', 0,
   'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
   'created_ms', now, 'expires_ms', now + expiry)
+if result_fingerprint ~= '' then
+  redis.call('HSET', record_of(id), 'result_fingerprint', result_fingerprint)
+end
 redis.call('ZADD', prefix .. 'jobs:' .. tenant, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':queued', 0, id)
 redis.call('ZADD', prefix .. 'expiry', now + expiry, id)

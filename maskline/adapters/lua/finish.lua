@@ -10,4 +10,7 @@ if failure ~= '' then
   redis.call('HSET', record_of(id), 'failure', failure)
 end
 move(id, state, now_ms())
+if state == 'succeeded' then
+  remember_result(id)
+end
 return 1

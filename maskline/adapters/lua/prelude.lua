@@ -9,6 +9,7 @@
 -- jobs:{tenant}          zset    all jobs of a tenant; ids sort by time
 -- jobs:{tenant}:{state}  zset    the same by state
 -- idempotency:{tenant}:{key}     "{fingerprint} {job id}"
+-- result:{tenant}:{fingerprint}  id of the latest job that succeeded with this result; goes when that job expires
 -- outbox                 zset    events, by the time at which they are due
 -- events                 hash    event id -> event
 -- dead_letters           zset    events that can't be delivered
@@ -70,10 +71,26 @@ local function move(id, to, now)
   redis.call('PUBLISH', prefix .. 'changes', id)
 end
 
+local function result_of(tenant, fingerprint)
+  return prefix .. 'result:' .. tenant .. ':' .. fingerprint
+end
+
+-- Let later requests for the same result find this job.
+local function remember_result(id)
+  local tenant, fingerprint, expires =
+    unpack(redis.call('HMGET', record_of(id), 'tenant', 'result_fingerprint', 'expires_ms'))
+  if fingerprint then
+    redis.call('SET', result_of(tenant, fingerprint), id, 'PXAT', expires)
+  end
+end
+
 -- Remove every trace of a job.
 local function forget(id)
   local record = record_of(id)
-  local tenant, state = unpack(redis.call('HMGET', record, 'tenant', 'state'))
+  local tenant, state, fingerprint = unpack(redis.call('HMGET', record, 'tenant', 'state', 'result_fingerprint'))
+  if fingerprint and redis.call('GET', result_of(tenant, fingerprint)) == id then
+    redis.call('DEL', result_of(tenant, fingerprint))
+  end
   if tenant then
     redis.call('DEL', record)
     redis.call('ZREM', prefix .. 'jobs:' .. tenant, id)
