@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -69,6 +70,45 @@ class JobStoreContract:
         assert submit(store, make_job(), idempotency=promise) == first
         assert store.queue_depth() == 1
         assert submit(store, make_job(tenant="other"), idempotency=promise).id != first.id
+
+    def test_an_idempotency_key_can_be_given_to_a_job_that_is_there(self, store: Store) -> None:
+        first, second = submit(store, make_job()), submit(store, make_job())
+        promise = Idempotency(key="k", fingerprint="f")
+        store.bind(promise, first)
+        store.bind(promise, second)
+        known = store.recall("default", promise)
+        assert known is not None
+        assert known.id == first.id
+        with pytest.raises(IdempotencyKeyReused):
+            store.recall("default", Idempotency(key="k", fingerprint="g"))
+
+    # -- results
+
+    def test_a_result_is_remembered_when_its_job_has_succeeded(self, store: Store) -> None:
+        job = submit(store, replace(make_job(), result_fingerprint="f"))
+        assert store.get("default", job.id).result_fingerprint == "f"
+        assert store.recall_result("default", "f") is None
+        done = run(store, job)
+        assert store.recall_result("default", "f") == done
+        assert store.recall_result("default", "g") is None
+        assert store.recall_result("other", "f") is None
+        failed = run(store, submit(store, replace(make_job(), result_fingerprint="f")), FAILURE)
+        assert failed.state is JobState.FAILED
+        assert store.recall_result("default", "f") == done
+        later = run(store, submit(store, replace(make_job(), result_fingerprint="f")))
+        assert store.recall_result("default", "f") == later
+
+    def test_a_result_goes_with_its_job(self, store: Store) -> None:
+        earlier = run(store, submit(store, replace(make_job(), result_fingerprint="f")))
+        later = run(store, submit(store, replace(make_job(), result_fingerprint="f")))
+        store.delete("default", earlier.id)
+        assert store.recall_result("default", "f") == later
+        store.delete("default", later.id)
+        assert store.recall_result("default", "f") is None
+        brief = run(store, submit(store, replace(make_job(lives_s=0.2), result_fingerprint="f")))
+        assert store.recall_result("default", "f") == brief
+        time.sleep(0.3)
+        assert store.recall_result("default", "f") is None
 
     def test_an_idempotency_key_for_another_request_is_refused(self, store: Store) -> None:
         submit(store, make_job(), idempotency=Idempotency(key="k", fingerprint="f"))
