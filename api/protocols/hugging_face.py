@@ -306,6 +306,7 @@ def _request_for(
         "overlapMaskAreaThreshold": (
             0.5 if asked.overlap_mask_area_threshold is None else asked.overlap_mask_area_threshold
         ),
+        "fuseStuff": False,
         "overlapping": False,
     }
     known = _properties(card)

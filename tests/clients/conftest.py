@@ -1,5 +1,6 @@
 """A running service with small models, for clients that we did not write."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from tests import tiny_transformers as tiny
 
 _ENTRY = (
     "  - {{id: mine/{name}, aliases: [{name}], family: transformers, displayName: {name}, "
-    "weights: {{path: {folder}}}, options: {{subtasks: [{subtasks}]}}}}\n"
+    "weights: {{path: {folder}}}, labels: {labels}, options: {{subtasks: [{subtasks}]}}}}\n"
 )
+_LABELS = [{"name": f"class {i}", "stuff": i % 2 == 0} for i in range(tiny.CLASSES)]
 _SUBTASKS = {
     "segformer": "semantic",
     "maskformer": "panoptic, instance, semantic",
@@ -36,7 +38,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[S
     catalog.write_text(
         "models:\n"
         + "".join(
-            _ENTRY.format(name=name, folder=weights / name, subtasks=subtasks)
+            _ENTRY.format(name=name, folder=weights / name, labels=json.dumps(_LABELS), subtasks=subtasks)
             for name, subtasks in _SUBTASKS.items()
         )
     )

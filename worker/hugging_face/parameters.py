@@ -36,6 +36,8 @@ class Parameters(CommonParameters):
     overlap_mask_area_threshold: float = Field(default=0.8, ge=0, le=1)
     """Instance and panoptic: a segment that keeps no more than this part of the area that it claims, because
     others cover it, is left out."""
+    fuse_stuff: bool = True
+    """Panoptic: whether all parts of one kind of stuff are one segment."""
     overlapping: bool = True
     """Instance: whether segments may overlap. If not, what several claim belongs to the last of them, as in
     the library's own map; nothing may be left of one."""

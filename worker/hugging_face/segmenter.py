@@ -229,8 +229,11 @@ class TransformersSegmenter:
             threshold=parameters.threshold,
             mask_threshold=parameters.mask_threshold,
             overlap_mask_area_threshold=parameters.overlap_mask_area_threshold,
-            fused=self._labels.stuff if subtask is Subtask.PANOPTIC else (),
+            fused=self._fused(parameters) if subtask is Subtask.PANOPTIC else (),
         )
+
+    def _fused(self, parameters: Parameters) -> frozenset[int]:
+        return self._labels.stuff if parameters.fuse_stuff else frozenset()
 
     def _found_by_library(
         self, outputs: Library, size: tuple[int, int], subtask: Subtask, parameters: Parameters
@@ -244,8 +247,8 @@ class TransformersSegmenter:
                 "threshold": parameters.threshold,
                 "mask_threshold": parameters.mask_threshold,
                 "overlap_mask_area_threshold": parameters.overlap_mask_area_threshold,
-                "label_ids_to_fuse": set(self._labels.stuff),
-                "stuff_classes": sorted(self._labels.stuff),
+                "label_ids_to_fuse": set(self._fused(parameters)),
+                "stuff_classes": sorted(self._fused(parameters)),
             },
         )
         ids = result["segmentation"].cpu().numpy()

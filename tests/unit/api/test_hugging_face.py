@@ -21,14 +21,17 @@ PICTURES = SegmentPictureList(
         SegmentPicture(label="sky", category_id=2, score=0.5, mask="UE5H"),
     ),
 )
-THRESHOLDS = ("confidenceThreshold", "threshold", "maskThreshold", "overlapMaskAreaThreshold", "overlapping")
+PARAMETERS = (
+    *("confidenceThreshold", "threshold", "maskThreshold", "overlapMaskAreaThreshold"),
+    *("fuseStuff", "overlapping"),
+)
 
 
 def learned(*subtasks: Subtask) -> ModelCard:
     """The card of a model that has the pipeline's parameters."""
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {name: {} for name in THRESHOLDS},
+        "properties": {name: {} for name in PARAMETERS},
         "additionalProperties": False,
     }
     return make_card("org/net").model_copy(
@@ -94,6 +97,7 @@ def test_the_parameters_are_the_pipelines(busy: Api, model: str) -> None:
         "threshold": 0.9,
         "maskThreshold": 0.5,
         "overlapMaskAreaThreshold": 0.5,
+        "fuseStuff": False,
         "overlapping": False,
     }
     given = {"threshold": 0.0, "mask_threshold": 0.1, "overlap_mask_area_threshold": 1, "subtask": "instance"}
@@ -105,6 +109,7 @@ def test_the_parameters_are_the_pipelines(busy: Api, model: str) -> None:
         "threshold": 0.0,
         "maskThreshold": 0.1,
         "overlapMaskAreaThreshold": 1.0,
+        "fuseStuff": False,
         "overlapping": False,
     }
 

@@ -1,3 +1,4 @@
+from base64 import b64decode
 from io import BytesIO
 from itertools import pairwise
 
@@ -22,6 +23,7 @@ from worker.masks import (
     polygons,
     render_category_mask,
     render_confidence_mask,
+    to_segment_pictures,
     to_segments,
 )
 from worker.overlay import render_overlay
@@ -142,6 +144,17 @@ def test_segments_carry_box_area_and_mask() -> None:
     assert [segment.id for segment in listed.segments] == [1, 2]
     second = listed.segments[1]
     assert (second.label, second.category_id, second.bbox, second.area) == ("c7", 7, (1, 1, 5, 1), 5)
+
+
+def test_segments_carry_their_masks_as_pictures() -> None:
+    made = segmentation([3, 7])
+    listed, pictures = to_segments(made), to_segment_pictures(made)
+    assert (pictures.width, pictures.height) == (6, 4)
+    for one, picture, segment in zip(listed.segments, pictures.segments, made.segments, strict=True):
+        assert (picture.label, picture.category_id, picture.score) == (one.label, one.category_id, one.score)
+        image = Image.open(BytesIO(b64decode(picture.mask, validate=True)))
+        assert image.mode == "L"
+        assert np.array_equal(np.asarray(image), np.where(segment.mask, 255, 0))
 
 
 def test_colors_differ_and_stay() -> None:

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.png import encode_grayscale_png, encode_palette_png
+from worker.png import encode_grayscale_png, encode_mask_png, encode_palette_png
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=40)
 
@@ -18,6 +18,13 @@ def test_gray_pixels_come_back(values: NDArray[np.uint8]) -> None:
     image = Image.open(BytesIO(encode_grayscale_png(values)))
     assert image.mode == "L"
     assert np.array_equal(np.asarray(image), values)
+
+
+@given(hnp.arrays(np.bool_, SHAPES))
+def test_a_mask_comes_back_black_and_white(mask: NDArray[np.bool_]) -> None:
+    image = Image.open(BytesIO(encode_mask_png(mask)))
+    assert image.mode == "L"
+    assert np.array_equal(np.asarray(image), np.where(mask, 255, 0))
 
 
 @given(hnp.arrays(np.uint16, SHAPES))

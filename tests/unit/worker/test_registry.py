@@ -20,3 +20,15 @@ def test_models_whose_packages_are_missing_are_left_out(monkeypatch: pytest.Monk
     assert offered == catalog.keys() - reasons.keys()
     with pytest.raises(SettingsError, match="needs segment_anything"):
         Registry(catalog, ["sam_vit_b"])
+
+
+def test_a_cards_revision_changes_with_what_decides_the_result() -> None:
+    spec = load_catalog()["sam_vit_b"]
+
+    def revision(**changes: object) -> str:
+        [card] = Registry({spec.id: spec.model_copy(update=changes)}).cards()
+        return card.revision
+
+    assert revision() == revision(description="other", aliases=("other",)) != ""
+    weights = spec.weights.model_copy(update={"sha256": "0" * 64}) if spec.weights else None
+    assert len({revision(), revision(weights=weights), revision(options={"variant": "vit_l"})}) == 3

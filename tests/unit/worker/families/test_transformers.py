@@ -155,6 +155,29 @@ def test_segments_are_the_librarys(query_model: Loaded, subtask: Subtask, thresh
             assert one.score == pytest.approx(info["score"], abs=1e-6)
 
 
+@pytest.mark.parametrize("subtask", [Subtask.PANOPTIC, Subtask.INSTANCE])
+def test_segments_can_be_had_as_in_the_librarys_map(query_model: Loaded, subtask: Subtask) -> None:
+    """Neither fused nor overlapping, as the library's pipeline gives them."""
+    wanted = {"threshold": 0.0, "mask_threshold": 0.1, "overlap_mask_area_threshold": 0.1}
+    theirs = query_model.by_library(subtask, **wanted)
+    ids = theirs["segmentation"].numpy()
+    ours = segment(query_model.segmenter, subtask, **wanted, fuse_stuff=False, overlapping=False)
+    infos = theirs["segments_info"]
+    assert [one.category_id for one in ours.segments] == [info["label_id"] + 1 for info in infos]
+    for one, info in zip(ours.segments, infos, strict=True):
+        assert np.array_equal(one.mask, ids == info["id"])
+
+
+def test_a_class_called_background_is_a_class_like_any_other(tmp_path: Path) -> None:
+    loaded = Loaded("segformer", tmp_path)
+    theirs = loaded.by_library(Subtask.SEMANTIC).numpy()
+    present = int(theirs[0, 0])
+    labels = [{"name": "background" if i == present else f"class {i}"} for i in range(tiny.CLASSES)]
+    ours = segment(load_entry(entry(tmp_path, [Subtask.SEMANTIC], labels=labels)), Subtask.SEMANTIC)
+    [background] = [one for one in ours.segments if one.label == "background"]
+    assert np.array_equal(background.mask, theirs == present)
+
+
 @pytest.mark.parametrize("name", ["maskformer", "mask2former", "detr"])
 def test_panoptic_confidence_is_the_weighted_mask_probability(name: str, tmp_path: Path) -> None:
     loaded = Loaded(name, tmp_path)
