@@ -289,8 +289,10 @@ def _decoded(inputs: str) -> bytes:
     """
     prefix, _, content = inputs.rpartition(",")
     text = content if prefix.startswith("data:") else inputs
+    if "\n" in text:
+        text = text.replace("\r", "").replace("\n", "")
     try:
-        return base64.b64decode(text.encode().translate(None, b" \r\n"), validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         detail = f"not base64 ({error}); use the standard alphabet with padding, or give an http or https URL"
         raise InvalidRequest([Fault("/inputs", detail)]) from error
