@@ -1,5 +1,5 @@
 """One file for each wire protocol; the folder is the registry.
 
 A file has ``make_blueprint(services)`` with its routes. Where its clients read errors from another body than
-problem+json, it is an ``api.errors.Dialect`` too.
+problem+json, it is an ``api.errors.Dialect`` too, and may have ``STATUSES``: Maskline's status to theirs.
 """

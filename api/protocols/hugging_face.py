@@ -168,6 +168,10 @@ class _Call:
     parameters: ImageSegmentationParameters
     options: ImageSegmentationOptions
 
+    def close(self) -> None:
+        if self.upload is not None:
+            self.upload.file.close()
+
 
 class _Views:
     def __init__(self, services: Services) -> None:
@@ -190,14 +194,11 @@ class _Views:
     def segment(self, model_id: str | None = None) -> Response:
         card = self._services.cards.find(model_id or self._services.settings.default_model)
         call = _read_call(request, self._max_image_bytes)
-        uses_cache = _flag("x-use-cache", call.options.use_cache, default=True)
-        submission = Submission(
-            request=_request_for(card, call.parameters, uses_cache=uses_cache),
-            upload=call.upload,
-            url=call.url,
-        )
-        waits = _flag("x-wait-for-model", call.options.wait_for_model, default=False)
-        with closing(submission):
+        with closing(call):
+            uses_cache = _flag("x-use-cache", call.options.use_cache, default=True)
+            waits = _flag("x-wait-for-model", call.options.wait_for_model, default=False)
+            asked = _request_for(card, call.parameters, uses_cache=uses_cache)
+            submission = Submission(request=asked, upload=call.upload, url=call.url)
             job = self._calls.run_once(g.caller.tenant, submission, waits_for_model=waits)
         least_score = 0.0 if "threshold" in _properties(card) else call.parameters.threshold or 0.0
         return Response(_ANSWER.dump_json(self._answer(job, least_score), exclude_none=True), mimetype=JSON)
