@@ -2,7 +2,6 @@
 acknowledged can be found again whatever dies."""
 
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -207,12 +206,9 @@ class Submitter:
 
 
 def _result_fingerprint(request: SegmentationRequest, card: ModelCard, image_sha256: str) -> str:
-    decisive = request.model_dump(
-        mode="json", include={"model", "subtask", "prompts", "parameters", "outputs", "auto_orient"}
-    )
-    decisive["outputs"].sort()
-    text = json.dumps([_VERSION, card.revision, image_sha256, decisive], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    text = request.model_dump_json(include=_DECISIVE)
+    return hashlib.sha256(f"{_VERSION} {card.revision} {image_sha256} {text}".encode()).hexdigest()[:32]
 
 
+_DECISIVE = {"model", "subtask", "prompts", "parameters", "outputs", "auto_orient"}  # for what a result is
 _VERSION = version("maskline")  # another one may give other results

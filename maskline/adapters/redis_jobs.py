@@ -46,7 +46,7 @@ def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
         image=_image_of(record["image"]),
         created_ms=int(record["created_ms"]),
         expires_ms=int(record["expires_ms"]),
-        result_fingerprint=record.get("result_fingerprint"),
+        result_fingerprint=record.get("result_fingerprint") or None,
         queued_ms=int(record["queued_ms"]),
         started_ms=int(record["started_ms"]) if "started_ms" in record else None,
         finished_ms=int(record["finished_ms"]) if "finished_ms" in record else None,

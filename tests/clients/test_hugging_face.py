@@ -17,7 +17,7 @@ from huggingface_hub.errors import BadRequestError, HfHubHTTPError, InferenceTim
 from PIL import Image
 
 from maskline.local import Stack
-from maskline.results import RunLengthMask
+from maskline.run_lengths import RunLengthMask
 from tests.factories import encoded, picture
 from worker.masks import decode_rle
 

@@ -20,10 +20,7 @@ local now = now_ms()
 redis.call('HSET', record_of(id),
   'tenant', tenant, 'state', 'queued', 'version', 1, 'attempt', 0,
   'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
-  'created_ms', now, 'expires_ms', now + expiry)
-if result_fingerprint ~= '' then
-  redis.call('HSET', record_of(id), 'result_fingerprint', result_fingerprint)
-end
+  'created_ms', now, 'expires_ms', now + expiry, 'result_fingerprint', result_fingerprint)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':queued', 0, id)
 redis.call('ZADD', prefix .. 'expiry', now + expiry, id)

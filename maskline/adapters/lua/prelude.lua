@@ -79,7 +79,7 @@ end
 local function remember_result(id)
   local tenant, fingerprint, expires =
     unpack(redis.call('HMGET', record_of(id), 'tenant', 'result_fingerprint', 'expires_ms'))
-  if fingerprint then
+  if fingerprint and fingerprint ~= '' then
     redis.call('SET', result_of(tenant, fingerprint), id, 'PXAT', expires)
   end
 end
