@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from maskline.plain_words import Right
 from maskline.requests import Output, PromptKind, Subtask
 from maskline.run_lengths import RunLengthMask
 from maskline.wire import Color, WireModel
@@ -103,6 +104,23 @@ class ResultDocument(WireModel):
     """What was stored."""
 
 
+class Endpoint(WireModel):
+    """A name for a model with defaults of its own, as clients of Vertex AI call models."""
+
+    id: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9_-]{1,128}$"),
+        Right("give letters, digits, _ and -, at most 128 in all"),
+    ]
+    """Last part of its resource name."""
+    display_name: str = ""
+    """Name for people; left out: the model's."""
+    subtask: Subtask | None = None
+    """What the model is asked for; left out: what it does by itself."""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    """Where a request gives none."""
+
+
 class ModelCard(WireModel):
     """What a model can do; a worker publishes it, and the API validates against it."""
 
@@ -110,6 +128,8 @@ class ModelCard(WireModel):
     """Name of the model in requests."""
     aliases: tuple[str, ...] = ()
     """Other names of it in requests."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Names of it with defaults of their own."""
     family: str
     """The code that runs it."""
     display_name: str

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from maskline.catalog import ModelSpec
 from maskline.plain_words import tell
-from maskline.results import ModelCard
+from maskline.results import Endpoint, ModelCard
 from maskline.settings import SettingsError
 from worker import families
 from worker.family import ModelFamily
@@ -43,17 +43,32 @@ def load_family(name: str) -> ModelFamily:
 
 
 def _card(spec: ModelSpec) -> ModelCard:
+    family = load_family(spec.family)
     try:
-        card = load_family(spec.family).describe(spec)
+        card = family.describe(spec)
     except ValueError as error:  # Pydantic's are of this kind
         told = tell(error, "options") if isinstance(error, ValidationError) else str(error)
         raise SettingsError(f"the catalog's entry {spec.id!r}: {told}") from error
-    return card.model_copy(update={"aliases": spec.aliases, "revision": _revision(spec)})
+    for endpoint in spec.endpoints:
+        _check_endpoint(endpoint, card, family)
+    return card.model_copy(
+        update={"aliases": spec.aliases, "endpoints": spec.endpoints, "revision": _revision(spec)}
+    )
 
 
 def _revision(spec: ModelSpec) -> str:
     decisive = spec.model_dump_json(include={"family", "weights", "labels", "options"})
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
+
+
+def _check_endpoint(endpoint: Endpoint, card: ModelCard, family: ModelFamily) -> None:
+    where = f"the catalog's entry {card.id!r}: endpoint {endpoint.id!r}"
+    if endpoint.subtask is not None and endpoint.subtask not in card.subtasks:
+        raise SettingsError(f"{where}: subtask: give one of {', '.join(card.subtasks)}")
+    try:
+        family.Parameters.model_validate(endpoint.parameters)
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {tell(error, 'parameters')}") from error
 
 
 def left_out(catalog: Mapping[str, ModelSpec]) -> dict[str, str]:

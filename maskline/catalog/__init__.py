@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from maskline.plain_words import Right, tell
+from maskline.results import Endpoint
 from maskline.wire import Color, WireModel
 
 ModelId = Annotated[
@@ -110,6 +111,8 @@ class ModelSpec(WireModel):
     """Name of the model in requests."""
     aliases: tuple[ModelId, ...] = ()
     """Other names of it in requests, such as programs have that were written for another service."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Names of it with defaults of their own, for clients of Vertex AI."""
     family: FamilyName
     """Name of a file in ``worker/families``."""
     display_name: str

@@ -1,10 +1,11 @@
 """Which models a worker offers, and why not others."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from maskline.catalog import load_catalog
+from maskline.catalog import ModelSpec, NotACatalog, load_catalog
 from maskline.settings import SettingsError
 from worker.registry import Registry, left_out
 
@@ -32,3 +33,35 @@ def test_a_cards_revision_changes_with_what_decides_the_result() -> None:
     assert revision() == revision(description="other", aliases=("other",)) != ""
     weights = spec.weights.model_copy(update={"sha256": "0" * 64}) if spec.weights else None
     assert len({revision(), revision(weights=weights), revision(options={"variant": "vit_l"})}) == 3
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fault"),
+    [
+        ("{id: a, parameters: {confidenceThreshold: 2}}", "endpoint 'a': parameters.confidenceThreshold: "),
+        ("{id: a, parameters: {nothing: 2}}", "endpoint 'a': parameters.nothing: there is no such field"),
+        ("{id: a, subtask: panoptic}", "endpoint 'a': subtask: give one of instance, semantic"),
+        ("{id: a/b}", r"mine: endpoints\[0\]\.id: give letters, digits, _ and -, at most 128 in all"),
+    ],
+)
+def test_an_endpoint_whose_defaults_the_model_does_not_take(
+    tmp_path: Path, endpoint: str, fault: str
+) -> None:
+    with pytest.raises((SettingsError, NotACatalog), match=fault):
+        Registry(catalog_with(tmp_path, endpoint), ["mine"])
+
+
+def test_a_card_has_its_endpoints(tmp_path: Path) -> None:
+    endpoint = "{id: a_1-b, displayName: A, subtask: instance, parameters: {confidenceThreshold: 0.3}}"
+    [card] = Registry(catalog_with(tmp_path, endpoint), ["mine"]).cards()
+    [known] = card.endpoints
+    assert (known.id, known.display_name, known.subtask) == ("a_1-b", "A", "instance")
+    assert known.parameters == {"confidenceThreshold": 0.3}
+
+
+def catalog_with(folder: Path, endpoint: str) -> dict[str, ModelSpec]:
+    file = folder / "own.yaml"
+    file.write_text(
+        f"models:\n  - {{id: mine, family: grabcut, displayName: Mine, endpoints: [{endpoint}]}}\n"
+    )
+    return load_catalog(file)
