@@ -1,4 +1,7 @@
-"""Who is calling: keys come as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``."""
+"""Who is calling: keys come as ``Authorization: Bearer KEY``, or in the header ``X-API-Key``.
+
+Google's clients call that ``X-Goog-Api-Key``.
+"""
 
 import hmac
 import time
@@ -28,12 +31,15 @@ class Caller:
             raise Forbidden("this needs the administrator's key")
 
 
+_KEY_HEADERS = ("X-API-Key", "X-Goog-Api-Key")
+
+
 def key_of(request: Request) -> str | None:
     """The key that a request carries, if any."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower().rstrip(":") == "bearer" and token:  # Hugging Face's description has it with a colon
         return token.strip()
-    return request.headers.get("X-API-Key")
+    return next((key for header in _KEY_HEADERS if (key := request.headers.get(header))), None)
 
 
 def authenticate(key: str | None, admin_key: str | None, store: KeyStore) -> Caller:

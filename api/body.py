@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from flask import Request
 from gunicorn.http.errors import NoMoreData, ParseException
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import from_json
@@ -23,6 +24,18 @@ def broken_off_told() -> Iterator[None]:
         yield
     except BROKEN_OFF as error:
         raise MalformedRequest("the body is cut off, or its chunks are damaged") from error
+
+
+def read_body(request: Request, most_bytes: int) -> bytes:
+    """The whole body, whatever its content type.
+
+    Raises:
+        MalformedRequest: it is cut off.
+        RequestEntityTooLarge: (Werkzeug's) it is larger than ``most_bytes``.
+    """
+    request.max_content_length = most_bytes
+    with broken_off_told():
+        return request.get_data(cache=False)
 
 
 def parse_json(text: str | bytes) -> JsonValue:
@@ -54,7 +67,15 @@ def read_json(text: str | bytes, model: type[Model]) -> Model:
         MalformedRequest: it is not JSON.
         InvalidRequest: with every fault.
     """
-    value = parse_body(text)
+    return validate(parse_body(text), model)
+
+
+def validate(value: JsonValue, model: type[Model]) -> Model:
+    """A JSON value as ``model``.
+
+    Raises:
+        InvalidRequest: with every fault.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -61,7 +61,11 @@ def status_of(error: ServiceError) -> int:
 
 
 class Dialect(Protocol):
-    """How a protocol tells of errors: what a file of ``api/protocols`` may have beside its routes."""
+    """How a protocol tells of errors: what a file of ``api/protocols`` may have beside its routes.
+
+    One whose clients need another status for an error has a mapping ``STATUSES`` too, from Maskline's status
+    to theirs.
+    """
 
     def speaks_to(self, request: Request) -> bool:
         """Whether the request is of this protocol's clients, by its path; it may have no route."""
@@ -103,6 +107,7 @@ def pointer(*parts: str | int) -> str:
 _WORDS = {
     "extra_forbidden": "there is no such field; see /openapi.json for those that there are",
     "tuple_type": "give a JSON array",
+    "list_type": "give a JSON array",
     "model_type": "give a JSON object",
     "dict_type": "give a JSON object",
 }
@@ -146,9 +151,10 @@ class _Teller:
     def _answer(self, problem: Problem, headers: Mapping[str, str]) -> Response:
         for dialect in self._dialects:
             if dialect.speaks_to(request):
-                text = json.dumps(dialect.tell(problem))
-                status = getattr(dialect, "STATUSES", {}).get(problem.status, problem.status)
-                return Response(text, status, headers, mimetype="application/json")
+                statuses: Mapping[int, int] = getattr(dialect, "STATUSES", {})
+                status = statuses.get(problem.status, problem.status)
+                told = dialect.tell(problem.model_copy(update={"status": status}))
+                return Response(json.dumps(told), status, headers, mimetype="application/json")
         return Response(problem.to_json(), problem.status, headers, mimetype=PROBLEM_MEDIA_TYPE)
 
 

@@ -179,11 +179,24 @@ def _from_json(request: Request, max_image_bytes: int) -> Submission:
     if body.image.content is None:
         return Submission(request=parsed, faults=tuple(faults), url=body.image.url, uri=body.image.uri)
     try:
-        content = base64.b64decode(body.image.content, validate=True)
+        upload = upload_of_base64(body.image.content)
+    except ValueError as error:
+        raise InvalidRequest([*faults, Fault("/image/content", str(error))]) from error
+    return Submission(request=parsed, faults=tuple(faults), upload=upload)
+
+
+def upload_of_base64(content: str) -> Upload:
+    """The image that is given in base64.
+
+    Raises:
+        ValueError: it is not base64; the message is for the client.
+    """
+    try:
+        return upload_of(base64.b64decode(content, validate=True))
     except (binascii.Error, ValueError) as error:
-        detail = f"not base64 ({error}); use the standard alphabet with padding, no prefix"
-        raise InvalidRequest([*faults, Fault("/image/content", detail)]) from error
-    return Submission(request=parsed, faults=tuple(faults), upload=upload_of(content))
+        raise ValueError(
+            f"not base64 ({error}); use the standard alphabet with padding, no prefix"
+        ) from error
 
 
 def take_upload(stream: IO[bytes], size: int | None) -> Upload:

@@ -249,4 +249,5 @@ _STATUS_WORDS = {
     422: "Something in the request is wrong; `errors` says what",
     429: "Too much waits already",
     503: "Not now; try again after `Retry-After` seconds",
+    504: "It did not end in time, and goes on",
 }

@@ -60,15 +60,27 @@ class Cards:
         Raises:
             ModelNotFound: no worker has ever offered it.
         """
-        if model not in self._cards or time.monotonic() - self._read_at > _CARDS_FRESH_S:
-            cards = self._models.cards()
-            aliased = {alias: card for card in cards.values() for alias in card.aliases}
-            self._cards, self._read_at = aliased | cards, time.monotonic()
+        if model not in self._cards or self._is_stale():
+            self._read()
         if model not in self._cards:
             ids = dict.fromkeys(card.id for card in self._cards.values())
             known = ", ".join(ids) or "none yet, for no worker has started"
             raise ModelNotFound(f"there is no model {model!r}; there are: {known}")
         return self._cards[model]
+
+    def all(self) -> list[ModelCard]:
+        """Every card, in the order of the ids."""
+        if self._is_stale():
+            self._read()
+        return [card for name, card in sorted(self._cards.items()) if name == card.id]
+
+    def _is_stale(self) -> bool:
+        return time.monotonic() - self._read_at > _CARDS_FRESH_S
+
+    def _read(self) -> None:
+        cards = self._models.cards()
+        aliased = {alias: card for card in cards.values() for alias in card.aliases}
+        self._cards, self._read_at = aliased | cards, time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from api.intake import Submission
 from api.services import Services
-from api.submission import Submitter
+from api.submission import Checked, Submitter
 from api.waiting import wait_for_end
-from maskline.errors import JobWithoutResult, ModelNotReady, WaitOver, error_of
+from maskline.errors import JobWithoutResult, ModelNotReady, ServiceError, WaitOver, error_of
 from maskline.jobs import Job, JobState
 from maskline.results import ModelCard
 
@@ -24,16 +25,45 @@ class SynchronousCalls:
         """The succeeded job of each submission, in the same order; they run together.
 
         Raises:
-            RequestError: something is wrong with a submission or its image; those before it go on.
+            RequestError: something is wrong with a submission or its image; none was accepted.
             WaitOver: a job did not end within the service's limit; it goes on.
             ServiceError: what the first job that failed ended with.
         """
-        jobs = [self._submitter.submit(tenant, submission, None) for submission in submissions]
+        jobs = self.wait(self.accept(tenant, [self.check(submission) for submission in submissions]))
+        for job in jobs:
+            require_success(job)
+        return jobs
+
+    def check(self, submission: Submission) -> Checked:
+        """The submission, if ``accept`` may take it.
+
+        Raises:
+            RequestError: something is wrong with it or its image.
+        """
+        return self._submitter.check(submission)
+
+    def accept(self, tenant: str, submissions: Sequence[Checked]) -> list[Job]:
+        """The queued job of each submission, in the same order.
+
+        Raises:
+            QueueFull: there is no room for them all; none runs.
+            DependencyError: Redis or S3 does not answer; none runs.
+        """
+        jobs: list[Job] = []
+        try:
+            for submission in submissions:
+                jobs.append(self._submitter.create(tenant, submission, None))
+        except ServiceError:
+            for job in jobs:
+                with suppress(ServiceError):  # it runs for nobody then
+                    self._services.jobs.cancel(tenant, job.id)
+            raise
+        return jobs
+
+    def wait(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs at their ends, or as they are when the service's limit is over."""
         deadline = time.monotonic() + self._services.settings.max_wait
-        ended = [wait_for_end(self._services, job, max(0.0, deadline - time.monotonic())) for job in jobs]
-        for job in ended:
-            _require_success(job)
-        return ended
+        return [wait_for_end(self._services, job, max(0.0, deadline - time.monotonic())) for job in jobs]
 
     def run_once(self, tenant: str, submission: Submission, *, waits_for_model: bool) -> Job:
         """The succeeded job of the submission, or of an earlier one that has the same result.
@@ -53,7 +83,7 @@ class SynchronousCalls:
                 self.require_ready(checked.card)
             job = self._submitter.create(tenant, checked, None)
         ended = wait_for_end(self._services, job, self._services.settings.max_wait)
-        _require_success(ended)
+        require_success(ended)
         return ended
 
     def require_ready(self, card: ModelCard) -> None:
@@ -68,7 +98,13 @@ class SynchronousCalls:
             )
 
 
-def _require_success(job: Job) -> None:
+def require_success(job: Job) -> None:
+    """Return if the job succeeded.
+
+    Raises:
+        WaitOver: it has not ended.
+        ServiceError: what it failed with.
+    """
     if job.state is JobState.SUCCEEDED:
         return
     if not job.state.is_final:
