@@ -43,8 +43,8 @@ def load_family(name: str) -> ModelFamily:
 
 
 def _card(spec: ModelSpec) -> ModelCard:
-    family = load_family(spec.family)
     try:
+        family = load_family(spec.family)
         card = family.describe(spec)
     except ValueError as error:  # Pydantic's are of this kind
         told = tell(error, "options") if isinstance(error, ValidationError) else str(error)
