@@ -32,6 +32,8 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.IdempotencyKeyReused: 422,
     errors.ModelNotFound: 404,
     errors.JobNotFound: 404,
+    errors.BatchNotFound: 404,
+    errors.BatchNotFinished: 409,
     errors.ArtifactNotFound: 404,
     errors.KeyNotFound: 404,
     errors.JobNotFinished: 409,

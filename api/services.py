@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, make_celery
+from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_keys import RedisKeyStore
@@ -19,7 +20,7 @@ from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import ModelNotFound
 from maskline.jobs import Job
-from maskline.ports import ArtifactStore, JobStore, KeyStore, ModelDirectory, TaskQueue
+from maskline.ports import ArtifactStore, BatchStore, JobStore, KeyStore, ModelDirectory, TaskQueue
 from maskline.results import ModelCard, ResultDocument
 from maskline.settings import Settings, SettingsError
 
@@ -93,6 +94,7 @@ class Services:
     queue: TaskQueue
     models: ModelDirectory
     keys: KeyStore
+    batches: BatchStore
     waiters: Waiters
     url_secret: str = field(repr=False)
 
@@ -116,6 +118,7 @@ class Services:
             queue=CeleryTaskQueue(celery),
             models=RedisModelDirectory(connection),
             keys=RedisKeyStore(connection),
+            batches=RedisBatchStore(connection),
             waiters=Waiters(settings.max_waiters),
             url_secret=_url_secret(settings),
         )

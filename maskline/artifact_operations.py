@@ -7,14 +7,14 @@ from maskline.errors import ArtifactNotFound
 from maskline.ports import ArtifactStore
 
 
-def exists(store: ArtifactStore, key: str) -> bool:
+def exists(store: ArtifactStore, key: str, *, bucket: str | None = None) -> bool:
     """Whether there is an object of this key.
 
     Raises:
         ArtifactStoreUnavailable: the store does not answer.
     """
     try:
-        store.size(key)
+        store.size(key, bucket=bucket)
     except ArtifactNotFound:
         return False
     return True

@@ -6,11 +6,9 @@
                            /segments.json
                            /prediction.json
                            /overlay.png
-<<<<<<< HEAD
-    embeddings/{day}/{key}.safetensors    what workers share, until the second day after
-=======
                            /segment_masks.json
->>>>>>> e3de87b (Speak the Hugging Face inference API, and answer equal requests from earlier results)
+    embeddings/{day}/{key}.safetensors    what workers share, until the second day after
+    batches/{batch}/{shard}.json          what a batch in work makes jobs of (``maskline/batches.py``)
 
 Every key of a job is written once and never overwritten: an attempt has its own folder. An embedding's may be
 written again, with the same content.

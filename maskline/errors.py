@@ -10,7 +10,8 @@
         UnsupportedImageType        a readable format that Maskline does not take
         ImageUnreachable            the image's URL or URI can't be fetched
         IdempotencyKeyReused        same key, other request
-        ModelNotFound  JobNotFound  ArtifactNotFound  KeyNotFound
+        ModelNotFound  JobNotFound  BatchNotFound  ArtifactNotFound  KeyNotFound
+        BatchNotFinished            it can't be deleted yet
         JobNotFinished              there is no result yet
         JobWithoutResult            the job ended, and not in success
         Unauthenticated  Forbidden
@@ -125,6 +126,18 @@ class JobNotFound(RequestError):
     """There is no such job for this caller."""
 
     code = "job_not_found"
+
+
+class BatchNotFound(RequestError):
+    """There is no such batch for this caller."""
+
+    code = "batch_not_found"
+
+
+class BatchNotFinished(RequestError):
+    """The batch goes on."""
+
+    code = "batch_not_finished"
 
 
 class ArtifactNotFound(RequestError):

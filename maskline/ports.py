@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
+from maskline.batches import Batch, Progress
 from maskline.jobs import Job, JobState, Outcome
 from maskline.keys import ApiKey
 from maskline.requests import EventType, Priority
@@ -191,8 +192,12 @@ class ArtifactStore(Protocol):
     Every method raises ``ArtifactStoreUnavailable`` when the store does not answer.
     """
 
-    def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
-        """Store an object under a key that was never used."""
+    def put(self, key: str, body: bytes | BinaryIO, media_type: str, *, bucket: str | None = None) -> None:
+        """Store an object under a key that was never used.
+
+        Raises:
+            ArtifactNotFound: there is no such ``bucket``, or it refuses.
+        """
         ...
 
     def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
@@ -212,8 +217,8 @@ class ArtifactStore(Protocol):
         """
         ...
 
-    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
-        """Size and content of the object, piece by piece.
+    def stream(self, key: str, *, bucket: str | None = None, start: int = 0) -> tuple[int, Iterator[bytes]]:
+        """Size and content of the object, piece by piece, of what begins at its byte ``start``.
 
         Raises:
             ArtifactNotFound: there is none.
@@ -238,6 +243,57 @@ class ArtifactStore(Protocol):
 
     def check(self) -> None:
         """Return if the bucket can be reached."""
+        ...
+
+
+class BatchStore(Protocol):
+    """The records of batches. Every call is atomic, and raises ``JobStoreUnavailable`` as the job store's."""
+
+    def create(self, batch: Batch, max_active: int) -> None:
+        """Keep a new batch.
+
+        Raises:
+            QueueFull: ``max_active`` have not ended yet.
+        """
+        ...
+
+    def get(self, tenant: str, batch_id: str) -> Batch:
+        """The batch.
+
+        Raises:
+            BatchNotFound: there is none, or it is another tenant's.
+        """
+        ...
+
+    def all(self, tenant: str) -> list[Batch]:
+        """Every batch of a tenant, oldest first."""
+        ...
+
+    def active(self, limit: int) -> list[Batch]:
+        """At most ``limit`` batches that have not ended, oldest first."""
+        ...
+
+    def save(self, batch: Batch, progress: Progress, keep_s: float) -> Batch | None:
+        """The batch with its new progress; None: it was changed since ``batch`` was read, or is gone.
+
+        One that has ended is kept for ``keep_s`` seconds.
+        """
+        ...
+
+    def cancel(self, tenant: str, batch_id: str) -> Batch:
+        """The batch, now to be cancelled; one that has ended stays as it is.
+
+        Raises:
+            BatchNotFound: there is none.
+        """
+        ...
+
+    def delete(self, tenant: str, batch_id: str) -> None:
+        """Forget a batch that has ended.
+
+        Raises:
+            BatchNotFound: there is none.
+        """
         ...
 
 

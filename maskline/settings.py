@@ -45,6 +45,8 @@ class Settings(BaseModel):
     """Secret key; unset: found the way boto3 finds it."""
     import_buckets: tuple[str, ...] = ()
     """Buckets that clients may name in `s3://` URIs, separated by commas."""
+    export_buckets: tuple[str, ...] = ()
+    """Buckets that clients may have results written to, separated by commas."""
 
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """API key that may do everything, the making of other keys included; at least 16 characters.
@@ -122,7 +124,7 @@ class Settings(BaseModel):
     log_format: Literal["json", "text"] = "json"
     """`json`: one object a line; `text`: for people."""
 
-    @field_validator("import_buckets", "outgoing_allow", "worker_models", mode="before")
+    @field_validator("import_buckets", "export_buckets", "outgoing_allow", "worker_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

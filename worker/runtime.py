@@ -8,7 +8,8 @@ import threading
 import structlog
 from celery import Celery
 
-from maskline.adapters.celery_queue import CeleryTaskQueue, make_celery
+from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, make_celery
+from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
@@ -18,6 +19,7 @@ from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
 from maskline.settings import Settings, SettingsError
 from maskline.weights import WeightStore
+from worker.batches import BatchMover
 from worker.bucket_shelf import BucketShelf
 from worker.family import Resources
 from worker.fetching import fetcher
@@ -36,6 +38,7 @@ logger = structlog.get_logger(module=__name__)
 _PULSE_S = 5.0
 _PULSES_PER_LIFE = 3
 _OUTBOX_S = 0.5
+_BATCHES_S = 0.5
 _OVERLAY_LOCK_S = 60.0
 WEDGED_EXIT = 70  # EX_SOFTWARE
 
@@ -102,6 +105,18 @@ class Runtime:
             republish_after_s=settings.republish_after,
             max_attempts=settings.max_attempts,
         )
+        mover = BatchMover(
+            holder=self.name,
+            batches=RedisBatchStore(connection),
+            jobs=RedisJobStore(
+                connection,
+                idempotency_expiry_s=settings.idempotency_expiry,
+                make_message=CeleryHints(settings.redis_prefix),
+            ),
+            house=self._jobs,
+            artifacts=self._artifacts,
+            settings=settings,
+        )
         self._webhooks = WebhookDelivery(
             store=self._jobs,
             find_job=self._jobs.find,
@@ -117,6 +132,7 @@ class Runtime:
                 lambda: self._directory.publish(self.name, cards, _PULSE_S * _PULSES_PER_LIFE),
             ),
             Periodic("sweeper", settings.sweep_interval, sweeper.sweep),
+            Periodic("batches", _BATCHES_S, mover.move),
             Periodic("webhooks", _OUTBOX_S, self._webhooks.deliver_due),
         )
 

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
+from maskline.batches import Batch, Progress
 from maskline.errors import (
     ArtifactNotFound,
+    BatchNotFound,
     IdempotencyKeyReused,
     ImageTooLarge,
     JobNotFound,
@@ -333,10 +335,13 @@ class MemoryArtifactStore:
     bucket: str = "maskline"
     _objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
-    def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
-        if (self.bucket, key) in self._objects:
+    def put(self, key: str, body: bytes | BinaryIO, media_type: str, *, bucket: str | None = None) -> None:
+        if (bucket or self.bucket, key) in self._objects:
             raise AssertionError(f"{key} was written twice")
-        self._objects[self.bucket, key] = body if isinstance(body, bytes) else body.read()
+        if not isinstance(body, bytes):
+            body.seek(0)
+            body = body.read()
+        self._objects[bucket or self.bucket, key] = body
 
     def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
         try:
@@ -350,8 +355,8 @@ class MemoryArtifactStore:
     def size(self, key: str, *, bucket: str | None = None) -> int:
         return len(self.get(key, bucket=bucket))
 
-    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
-        body = self.get(key)
+    def stream(self, key: str, *, bucket: str | None = None, start: int = 0) -> tuple[int, Iterator[bytes]]:
+        body = self.get(key, bucket=bucket)[start:]
         return len(body), iter([body])
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -371,6 +376,48 @@ class MemoryArtifactStore:
 
     def check(self) -> None:
         return None
+
+
+@dataclass
+class MemoryBatchStore:
+    """``BatchStore`` in a dictionary."""
+
+    _batches: dict[str, Batch] = field(default_factory=dict)
+
+    def create(self, batch: Batch, max_active: int) -> None:
+        if len(self.active(max_active)) >= max_active:
+            raise QueueFull(f"{max_active} batches have not ended yet; try again later")
+        self._batches[batch.id] = batch
+
+    def get(self, tenant: str, batch_id: str) -> Batch:
+        batch = self._batches.get(batch_id)
+        if batch is None or batch.tenant != tenant:
+            raise BatchNotFound(f"there is no batch {batch_id!r}")
+        return batch
+
+    def all(self, tenant: str) -> list[Batch]:
+        return [batch for _, batch in sorted(self._batches.items()) if batch.tenant == tenant]
+
+    def active(self, limit: int) -> list[Batch]:
+        batches = [batch for _, batch in sorted(self._batches.items())]
+        return [batch for batch in batches if not batch.progress.state.is_final][:limit]
+
+    def save(self, batch: Batch, progress: Progress, keep_s: float) -> Batch | None:
+        known = self._batches.get(batch.id)
+        if known is None or known.version != batch.version:
+            return None
+        self._batches[batch.id] = replace(known, progress=progress, version=known.version + 1)
+        return self._batches[batch.id]
+
+    def cancel(self, tenant: str, batch_id: str) -> Batch:
+        batch = self.get(tenant, batch_id)
+        if not batch.progress.state.is_final:
+            batch = self._batches[batch_id] = replace(batch, is_cancelling=True)
+        return batch
+
+    def delete(self, tenant: str, batch_id: str) -> None:
+        self.get(tenant, batch_id)
+        del self._batches[batch_id]
 
 
 @dataclass

@@ -90,11 +90,12 @@ class S3ArtifactStore:
             secret_key=secret_key.get_secret_value() if secret_key else None,
         )
 
-    def put(self, key: str, body: bytes | BinaryIO, media_type: str) -> None:
+    def put(self, key: str, body: bytes | BinaryIO, media_type: str, *, bucket: str | None = None) -> None:
+        into = bucket or self._bucket
         file = BytesIO(body) if isinstance(body, bytes) else body
         length = file.seek(0, SEEK_END)
         file.seek(0)
-        url = self._sign("PUT", self._endpoint, self._bucket, key, _SIGNATURE_LIFE_S)
+        url = self._sign("PUT", self._endpoint, into, key, _SIGNATURE_LIFE_S)
         headers = {"Content-Type": media_type, "Content-Length": str(length)}
         try:
             try:
@@ -103,12 +104,14 @@ class S3ArtifactStore:
             except UploadFailed as error:
                 status, reason = None, str(error)
             if status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                _require_success(status, is_ours=True)
+                _require_success(status, is_ours=into == self._bucket)
                 return
             logger.warning("upload repeated", key=key, reason=reason)
             file.seek(0)
-            self._send("PUT", self._bucket, key, body=file, headers=headers)
+            self._send("PUT", into, key, body=file, headers=headers)
         except ArtifactNotFound as error:
+            if into != self._bucket:
+                raise ArtifactNotFound(f"the bucket {into!r} does not exist, or refuses") from error
             raise ArtifactStoreUnavailable(f"the bucket {self._bucket!r} does not exist") from error
 
     def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
@@ -127,8 +130,9 @@ class S3ArtifactStore:
     def size(self, key: str, *, bucket: str | None = None) -> int:
         return _content_length(self._send("HEAD", bucket or self._bucket, key))
 
-    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
-        response = self._send("GET", self._bucket, key, preload=False)
+    def stream(self, key: str, *, bucket: str | None = None, start: int = 0) -> tuple[int, Iterator[bytes]]:
+        headers = {"Range": f"bytes={start}-"} if start else None
+        response = self._send("GET", bucket or self._bucket, key, headers=headers, preload=False)
         return _content_length(response), _chunks(response)
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -263,5 +267,8 @@ def _chunks(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     try:
         with _translated():
             yield from response.stream(_CHUNK_BYTES)
+    except GeneratorExit:  # the rest is not wanted; it would be taken for the next answer
+        response.close()
+        raise
     finally:
         response.release_conn()

@@ -25,6 +25,7 @@ from maskline.settings import Settings
 SERVICE_FILE = "service.json"
 BUCKET = "maskline"
 IMPORT_BUCKET = "imports"
+EXPORT_BUCKET = "exports"
 _START_TIMEOUT_S = 60.0
 _API_GRACE_S = 5.0
 _WORKER_EXTRA_GRACE_S = 5.0  # over what the worker gives to its jobs: for its own end
@@ -129,7 +130,7 @@ class Stack:
         s3 = s3_process(
             s3_port,
             self._data_dir / "s3",
-            (BUCKET, IMPORT_BUCKET),
+            (BUCKET, IMPORT_BUCKET, EXPORT_BUCKET),
             access_key=secrets.s3_access_key,
             secret_key=secrets.s3_secret_key,
             log_file=self.log_dir / "s3.log",
@@ -146,6 +147,7 @@ class Stack:
             "MASKLINE_S3_ACCESS_KEY": secrets.s3_access_key,
             "MASKLINE_S3_SECRET_KEY": secrets.s3_secret_key,
             "MASKLINE_IMPORT_BUCKETS": IMPORT_BUCKET,
+            "MASKLINE_EXPORT_BUCKETS": EXPORT_BUCKET,
             "MASKLINE_ADMIN_KEY": secrets.admin_key,
             "MASKLINE_URL_SECRET": secrets.url_secret,
             "MASKLINE_WEBHOOK_SECRET": secrets.webhook_secret,

@@ -8,12 +8,15 @@ from contextlib import suppress
 
 import pytest
 
+from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.errors import JobStoreUnavailable
 from maskline.local import Stack
 from maskline.local.ports import free_port
+from maskline.ports import BatchStore
+from tests.contracts.batch_store import ENDED, BatchStoreContract, make_batch
 from tests.contracts.job_store import JobStoreContract, Store
 from tests.factories import make_card
 
@@ -45,6 +48,22 @@ class TestRedisJobStore(JobStoreContract):
         before = set(connection.redis.scan_iter(f"{PREFIX}*"))
         super().test_a_deleted_job_is_gone_for_its_attempt(store)
         assert set(connection.redis.scan_iter(f"{PREFIX}*")) == before
+
+
+class TestRedisBatchStore(BatchStoreContract):
+    @pytest.fixture
+    def batches(self, connection: RedisConnection) -> BatchStore:
+        return RedisBatchStore(connection)
+
+    def test_an_ended_one_is_forgotten_after_a_while(
+        self, batches: BatchStore, connection: RedisConnection
+    ) -> None:
+        batch = make_batch()
+        batches.create(batch, 10)
+        assert batches.save(batch, ENDED, 0.2)
+        time.sleep(0.4)
+        assert batches.all("default") == []
+        assert not list(connection.redis.scan_iter(f"{PREFIX}batch*"))
 
 
 def test_a_silent_worker_offers_nothing_but_its_cards_stay(connection: RedisConnection) -> None:

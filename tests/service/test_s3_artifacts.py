@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import ClassVar
@@ -64,6 +64,27 @@ def test_too_large_an_object_is_not_read(store: S3ArtifactStore) -> None:
     assert store.get("tests/large", max_bytes=len(BODY)) == BODY
     with pytest.raises(ImageTooLarge):
         store.get("tests/large", max_bytes=len(BODY) - 1)
+
+
+def test_other_buckets_and_parts_of_objects(store: S3ArtifactStore) -> None:
+    store.put("tests/ö x.jsonl", BODY, "application/jsonl", bucket="exports")
+    assert store.get("tests/ö x.jsonl", bucket="exports") == BODY
+    assert store.size("tests/ö x.jsonl", bucket="exports") == len(BODY)
+    size, chunks = store.stream("tests/ö x.jsonl", bucket="exports", start=1000)
+    assert (size, b"".join(chunks)) == (len(BODY) - 1000, BODY[1000:])
+    with pytest.raises(ArtifactNotFound):
+        store.put("x", BODY, "application/jsonl", bucket="none-of-these")
+
+
+def test_a_stream_that_is_left_early_spoils_no_later_call(store: S3ArtifactStore) -> None:
+    large = BODY * 20
+    store.put("tests/long", large, "application/jsonl")
+    for _ in range(5):
+        _, chunks = store.stream("tests/long")
+        next(chunks)
+        assert isinstance(chunks, Generator)
+        chunks.close()
+        assert store.get("tests/long") == large
 
 
 def test_a_presigned_url_opens_one_object_for_a_while(store: S3ArtifactStore) -> None:

@@ -13,6 +13,9 @@
 -- outbox                 zset    events, by the time at which they are due
 -- events                 hash    event id -> event
 -- dead_letters           zset    events that can't be delivered
+-- batch:{id}             hash    the record of a batch; goes a while after its end
+-- batches_active         zset    batches that have not ended; ids sort by time
+-- batches:{tenant}       zset    all batches of a tenant, some of which may be gone
 local prefix = ARGV[1]
 
 local function now_ms()

@@ -12,6 +12,7 @@ from api.application import create_app
 from api.services import Services, Waiters
 from maskline.adapters.memory import (
     MemoryArtifactStore,
+    MemoryBatchStore,
     MemoryJobStore,
     MemoryKeyStore,
     MemoryModelDirectory,
@@ -89,6 +90,7 @@ def make_api() -> MakeApi:
             queue=MemoryTaskQueue(),
             models=models,
             keys=MemoryKeyStore(),
+            batches=MemoryBatchStore(),
             waiters=Waiters(read.max_waiters),
             url_secret="secret of the tests",
         )
