@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from typing import Annotated
 
@@ -15,8 +15,9 @@ from api.intake import Submission, Upload, upload_of_base64
 from api.openapi import operation
 from api.presenter import Masks, Presenter
 from api.protocols.vertex.deployments import VERSION, Deployment, Deployments, resource_id
-from api.protocols.vertex.errors import ErrorBody, of_instance
+from api.protocols.vertex.errors import of_instance
 from api.protocols.vertex.resources import AnnotationSpecColor, colors_of
+from api.protocols.vertex.routes import JSON, PROBLEM, Route
 from api.services import Services
 from api.submission import Checked
 from api.synchronous import SynchronousCalls, require_success
@@ -26,14 +27,10 @@ from maskline.requests import MAX_PROMPTS, Output, Prompt, SegmentationRequest
 from maskline.results import Prediction
 from maskline.wire import WireModel
 
-JSON = "application/json"
 DEFAULT_CONFIDENCE_THRESHOLD = 0.5  # of ImageSegmentationPredictionParams
 _MAX_INSTANCES = 64
 _MAX_JSON_BYTES = 1 << 20  # of a request, without its images
 _PROBLEMS = (400, 404, 429, 500, 504)
-
-Route = tuple[str, str, Callable[..., Response]]
-"""Method, path below a location, and view."""
 
 
 class Instance(WireModel):
@@ -120,7 +117,7 @@ _documented = operation(
     bodies={JSON: PredictRequest},
     answers={200: (JSON, PredictResponse)},
     problems=_PROBLEMS,
-    problem=ErrorBody,
+    problem=PROBLEM,
 )
 _raw_documented = operation(
     "Segment images; the body is that of a prediction, or wrapped in `httpBody`, and so is the answer",
@@ -128,7 +125,7 @@ _raw_documented = operation(
     bodies={JSON: RawPredictRequest},
     answers={200: (JSON, HttpBody)},
     problems=_PROBLEMS,
-    problem=ErrorBody,
+    problem=PROBLEM,
 )
 
 

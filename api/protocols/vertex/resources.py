@@ -1,26 +1,22 @@
 """Endpoints and models as Google shows them: get and list."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from flask import Response
 from pydantic import JsonValue
 
 from api.openapi import operation
 from api.protocols.vertex.deployments import VERSION, Deployment, Deployments, resource_id
-from api.protocols.vertex.errors import ErrorBody
 from api.protocols.vertex.listing import ListQuery, page_of
+from api.protocols.vertex.routes import JSON, PROBLEM, Route
+from maskline.batches import ItemForm
 from maskline.results import AnnotationSpec, ModelCard
 from maskline.wire import WireModel
 
-JSON = "application/json"
-_PROBLEM = ErrorBody
 # A catalog does not tell when its models were made, and the clients take a resource without a time for one
 # that is not there yet.
 _TIME = "1970-01-01T00:00:00Z"
 _SCHEMAS = "gs://google-cloud-aiplatform/schema/predict"
-
-Route = tuple[str, str, Callable[..., Response]]
-"""Method, path below a location, and view."""
 
 
 class RgbColor(WireModel):
@@ -97,6 +93,10 @@ class VertexModel(WireModel):
     """What goes in and out."""
     metadata: ModelMetadata
     """Which colour is which annotation spec, and what the model takes."""
+    supported_input_storage_formats: tuple[str, ...] = tuple(ItemForm)
+    """Of batch prediction jobs."""
+    supported_output_storage_formats: tuple[str, ...] = (ItemForm.JSONL,)
+    """Of batch prediction jobs."""
     create_time: str = _TIME
     """Not known: 1970."""
     update_time: str = _TIME
@@ -179,7 +179,7 @@ class _Views:
         tag="Vertex AI",
         answers={200: (JSON, VertexEndpoint)},
         problems=(404,),
-        problem=_PROBLEM,
+        problem=PROBLEM,
     )
     def get_endpoint(self, project: str, location: str, endpoint: str) -> Response:
         resource = _endpoint(f"projects/{project}/locations/{location}", self._deployments.find(endpoint))
@@ -191,7 +191,7 @@ class _Views:
         query=ListQuery,
         answers={200: (JSON, VertexEndpointPage)},
         problems=(400,),
-        problem=_PROBLEM,
+        problem=PROBLEM,
     )
     def list_endpoints(self, project: str, location: str, query: ListQuery) -> Response:
         page, token = page_of(
@@ -210,7 +210,7 @@ class _Views:
         tag="Vertex AI",
         answers={200: (JSON, VertexModel)},
         problems=(404,),
-        problem=_PROBLEM,
+        problem=PROBLEM,
     )
     def get_vertex_model(self, project: str, location: str, model: str) -> Response:
         card = self._deployments.find_model(model)
@@ -223,7 +223,7 @@ class _Views:
         query=ListQuery,
         answers={200: (JSON, VertexModelPage)},
         problems=(400,),
-        problem=_PROBLEM,
+        problem=PROBLEM,
     )
     def list_vertex_models(self, project: str, location: str, query: ListQuery) -> Response:
         page, token = page_of(
