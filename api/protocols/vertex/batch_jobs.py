@@ -31,6 +31,7 @@ from maskline.batches import (
     rpc_code,
 )
 from maskline.errors import ArtifactNotFound, BatchNotFinished, Fault, InvalidRequest
+from maskline.image_header import ImageLimits
 from maskline.jobs import Failure
 from maskline.plain_words import Right
 from maskline.requests import Output, Priority, SegmentationRequest
@@ -302,7 +303,7 @@ class _Views:
         wanted = _request(asked, card)
         sources = _sources(asked)
         faults = [
-            *_faults_of_parameters(wanted, card),
+            *self._faults_of_parameters(wanted, card),
             *self._faults_of_sources(sources),
             *self._faults_of_destination(asked),
         ]
@@ -327,6 +328,13 @@ class _Views:
             ),
             created_ms=created_ms,
         )
+
+    def _faults_of_parameters(self, wanted: SegmentationRequest, card: ModelCard) -> list[Fault]:
+        limits = ImageLimits.from_settings(self._settings)
+        faults = faults_of_request(wanted, card, None, limits=limits, has_webhook_secret=False)
+        return [
+            Fault(re.sub("^/parameters", "/modelParameters", fault.pointer), fault.detail) for fault in faults
+        ]
 
     def _faults_of_sources(self, sources: tuple[Source, ...]) -> list[Fault]:
         faults = []
@@ -367,13 +375,6 @@ def _request(asked: NewBatchPredictionJob, card: ModelCard) -> SegmentationReque
         outputs=(Output.CATEGORY_MASK, Output.CONFIDENCE_MASK),
         priority=Priority.BULK,
     )
-
-
-def _faults_of_parameters(wanted: SegmentationRequest, card: ModelCard) -> list[Fault]:
-    faults = faults_of_request(wanted, card, None, has_webhook_secret=False)
-    return [
-        Fault(re.sub("^/parameters", "/modelParameters", fault.pointer), fault.detail) for fault in faults
-    ]
 
 
 def _sources(asked: NewBatchPredictionJob) -> tuple[Source, ...]:
