@@ -89,7 +89,7 @@ def test_models_without_weights_fail_their_jobs_and_no_others(service: Client) -
 def test_the_card_tells_what_the_model_takes(service: Client) -> None:
     card = service.model("mine/sam")
     assert card.available
-    assert set(card.prompt_kinds) == {"box", "points"}
+    assert set(card.prompt_kinds) == {"box", "points", "mask"}
     properties = card.parameters_schema["properties"]
     assert isinstance(properties, dict)
     assert {"multimaskOutput", "pointsPerSide", "confidenceThreshold"} <= properties.keys()
