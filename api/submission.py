@@ -15,6 +15,7 @@ from api.intake import Submission
 from api.services import Services
 from maskline.artifact_operations import exists
 from maskline.artifacts import Artifact, result_key, submission_key
+from maskline.bucket_uris import not_open, split_uri
 from maskline.codec import trailer
 from maskline.errors import (
     ArtifactNotFound,
@@ -187,13 +188,10 @@ class Submitter:
         return None
 
     def _check_uri(self, uri: str) -> None:
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        bucket, key = split_uri(uri)
         allowed = self._services.settings.import_buckets
         if bucket not in allowed:
-            known = ", ".join(allowed) or "none"
-            raise InvalidRequest(
-                [Fault("/image/uri", f"the bucket {bucket!r} is not open for import; these are: {known}")]
-            )
+            raise InvalidRequest([Fault("/image/uri", not_open(bucket, "import", allowed))])
         try:
             self._services.artifacts.size(key, bucket=bucket)
         except ArtifactNotFound as error:

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json
 
 from maskline.batches import SHARD_ITEMS, Batch, BatchRequest, ItemFields, ItemForm, PlannedItem, ShardPlan
+from maskline.bucket_uris import not_open, split_uri
 from maskline.errors import Fault, ImageUnreachable, InvalidRequest, MalformedRequest, RequestError
 from maskline.jobs import Failure
 from maskline.ports import ArtifactStore
@@ -107,10 +108,9 @@ def _image_uri(instance: JsonValue, fields: ItemFields, import_buckets: tuple[st
         raise InvalidRequest(
             [Fault("/content", "give the image's URI, as gs://BUCKET/KEY or s3://BUCKET/KEY")]
         )
-    bucket, _, key = content[len("gs://") :].partition("/")
+    bucket, key = split_uri(content)
     if not key:
         raise InvalidRequest([Fault("/content", "the URI names no object; give gs://BUCKET/KEY")])
     if bucket not in import_buckets:
-        known = ", ".join(import_buckets) or "none"
-        raise ImageUnreachable(f"the bucket {bucket!r} is not open for import; these are: {known}")
+        raise ImageUnreachable(not_open(bucket, "import", import_buckets))
     return f"s3://{bucket}/{key}"

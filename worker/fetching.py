@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from maskline.bucket_uris import split_uri
 from maskline.codec import split_submission
 from maskline.errors import ArtifactNotFound, ImageUnreachable
 from maskline.jobs import ImageRef
@@ -18,7 +19,7 @@ def fetcher(artifacts: ArtifactStore, get_url: Callable[[str, int], bytes], max_
         if image.key is not None:
             return split_submission(artifacts.get(image.key))[0]
         if image.uri is not None:
-            bucket, _, key = image.uri.removeprefix("s3://").partition("/")
+            bucket, key = split_uri(image.uri)
             try:
                 return artifacts.get(key, bucket=bucket, max_bytes=max_bytes)
             except ArtifactNotFound as error:

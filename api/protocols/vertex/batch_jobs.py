@@ -30,6 +30,7 @@ from maskline.batches import (
     new_batch_id,
     rpc_code,
 )
+from maskline.bucket_uris import not_open, split_uri
 from maskline.errors import ArtifactNotFound, BatchNotFinished, Fault, InvalidRequest
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure
@@ -342,7 +343,9 @@ class _Views:
         for number, source in enumerate(sources):
             pointer = f"/inputConfig/gcsSource/uris/{number}"
             if source.bucket not in self._settings.import_buckets:
-                faults.append(_closed(pointer, source.bucket, "import", self._settings.import_buckets))
+                faults.append(
+                    Fault(pointer, not_open(source.bucket, "import", self._settings.import_buckets))
+                )
                 continue
             try:
                 total += self._services.artifacts.size(source.key, bucket=source.bucket)
@@ -354,16 +357,11 @@ class _Views:
         return faults
 
     def _faults_of_destination(self, asked: NewBatchPredictionJob) -> list[Fault]:
-        bucket, _ = _split(asked.output_config.gcs_destination.output_uri_prefix)
+        bucket, _ = split_uri(asked.output_config.gcs_destination.output_uri_prefix)
         if bucket in self._settings.export_buckets:
             return []
         pointer = "/outputConfig/gcsDestination/outputUriPrefix"
-        return [_closed(pointer, bucket, "export", self._settings.export_buckets)]
-
-
-def _closed(pointer: str, bucket: str, purpose: str, allowed: tuple[str, ...]) -> Fault:
-    known = ", ".join(allowed) or "none"
-    return Fault(pointer, f"the bucket {bucket!r} is not open for {purpose}; these are: {known}")
+        return [Fault(pointer, not_open(bucket, "export", self._settings.export_buckets))]
 
 
 def _request(asked: NewBatchPredictionJob, card: ModelCard) -> SegmentationRequest:
@@ -378,7 +376,7 @@ def _request(asked: NewBatchPredictionJob, card: ModelCard) -> SegmentationReque
 
 
 def _sources(asked: NewBatchPredictionJob) -> tuple[Source, ...]:
-    pairs = map(_split, asked.input_config.gcs_source.uris)
+    pairs = map(split_uri, asked.input_config.gcs_source.uris)
     return tuple(Source(bucket=bucket, key=key) for bucket, key in pairs)
 
 
@@ -388,14 +386,8 @@ def _destination(asked: NewBatchPredictionJob, card: ModelCard, created_ms: int)
     made = datetime.fromtimestamp(created_ms / 1000, UTC).strftime("%Y_%m_%dT%H_%M_%S")
     # Two of one model may be made in one millisecond, and must not write over each other.
     directory = f"prediction-{name}-{made}_{created_ms % 1000:03d}Z-{secrets.token_hex(3)}"
-    bucket, prefix = _split(f"{base}/{directory}/")
+    bucket, prefix = split_uri(f"{base}/{directory}/")
     return Destination(uri=f"{base}/{directory}", bucket=bucket, prefix=prefix)
-
-
-def _split(uri: str) -> tuple[str, str]:
-    """The bucket and the key of ``gs://bucket/key`` or ``s3://bucket/key``."""
-    bucket, _, key = uri[len("gs://") :].partition("/")
-    return bucket, key
 
 
 def _state(batch: Batch) -> str:
