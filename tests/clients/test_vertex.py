@@ -74,8 +74,8 @@ def predictor(stack: Stack) -> GoogleClient:
     return connect(PredictionServiceClient, stack)
 
 
-@pytest.fixture
-def sdk(stack: Stack) -> GoogleClient:
+def sdk_of(stack: Stack) -> GoogleClient:
+    """Google's high-level client, pointed at the service."""
     aiplatform.init(
         project="ours",
         location="us-central1",
@@ -84,6 +84,11 @@ def sdk(stack: Stack) -> GoogleClient:
         credentials=Credentials(stack.api_key),
     )
     return aiplatform
+
+
+@pytest.fixture
+def sdk(stack: Stack) -> GoogleClient:
+    return sdk_of(stack)
 
 
 def test_predictions_are_the_native_masks(predictor: GoogleClient, native: Client) -> None:

@@ -12,18 +12,12 @@ from google.api_core import exceptions
 from google.cloud import aiplatform
 from google.cloud.aiplatform.v1.schema.predict.prediction_v1.types import ImageSegmentationPredictionResult
 from google.cloud.aiplatform_v1 import JobServiceClient, JobState
-from google.oauth2.credentials import Credentials
 
 from maskline import Client
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.local import Stack
 from maskline.settings import Settings
-from tests.clients.test_vertex import LOCATION, connect
-from tests.factories import encoded, picture
-
-GoogleClient = Any  #: of a library without types
-PNG = encoded(picture(96, 144), "PNG")
-JPEG = encoded(picture(64, 96), "JPEG")
+from tests.clients.test_vertex import JPEG, LOCATION, PNG, GoogleClient, connect, sdk_of
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +31,7 @@ def store(stack: Stack) -> S3ArtifactStore:
 
 @pytest.fixture
 def model(stack: Stack) -> GoogleClient:
-    aiplatform.init(
-        project="ours",
-        location="us-central1",
-        api_endpoint=stack.url,
-        api_transport="rest",
-        credentials=Credentials(stack.api_key),
-    )
-    return aiplatform.Model("mine--segformer")
+    return sdk_of(stack).Model("mine--segformer")
 
 
 def put_input(store: S3ArtifactStore, name: str, lines: list[Any]) -> str:

@@ -13,10 +13,11 @@ from api.body import parse_body, read_body, validate
 from api.checks import faults_of_request
 from api.openapi import operation
 from api.protocols.vertex.deployments import VERSION, Deployments
+from api.protocols.vertex.errors import ErrorBody
 from api.protocols.vertex.listing import ListQuery, page_of
 from api.protocols.vertex.operations import Operation, ended_operation
-from api.protocols.vertex.prediction import DEFAULT_CONFIDENCE_THRESHOLD
-from api.protocols.vertex.routes import JSON, PROBLEM, Nothing, Route
+from api.protocols.vertex.prediction import request_for
+from api.protocols.vertex.routes import JSON, Nothing, Route, parent_of
 from api.services import Services
 from maskline.batches import (
     MAX_ACTIVE,
@@ -35,7 +36,7 @@ from maskline.errors import ArtifactNotFound, BatchNotFinished, Fault, InvalidRe
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure
 from maskline.plain_words import Right
-from maskline.requests import Output, Priority, SegmentationRequest
+from maskline.requests import Priority, SegmentationRequest
 from maskline.results import ModelCard
 from maskline.wire import WireModel
 
@@ -230,7 +231,7 @@ class _Views:
         bodies={JSON: NewBatchPredictionJob},
         answers={200: (JSON, BatchPredictionJob)},
         problems=(400, 404, 429),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def create_batch_prediction_job(self, project: str, location: str) -> Response:
         body = parse_body(read_body(request, _MAX_BODY_BYTES))
@@ -245,7 +246,7 @@ class _Views:
         tag="Vertex AI",
         answers={200: (JSON, BatchPredictionJob)},
         problems=(404,),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def get_batch_prediction_job(self, project: str, location: str, job: str) -> Response:
         batch = self._batches.get(g.caller.tenant, job)
@@ -257,7 +258,7 @@ class _Views:
         query=ListQuery,
         answers={200: (JSON, BatchPredictionJobPage)},
         problems=(400,),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def list_batch_prediction_jobs(self, project: str, location: str, query: ListQuery) -> Response:
         page, token = page_of(
@@ -279,7 +280,7 @@ class _Views:
         tag="Vertex AI",
         answers={200: (JSON, Nothing)},
         problems=(404,),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def cancel_batch_prediction_job(self, project: str, location: str, job: str) -> Response:
         self._batches.cancel(g.caller.tenant, job)
@@ -290,7 +291,7 @@ class _Views:
         tag="Vertex AI",
         answers={200: (JSON, Operation)},
         problems=(404, 409),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def delete_batch_prediction_job(self, project: str, location: str, job: str) -> Response:
         batch = self._batches.get(g.caller.tenant, job)
@@ -301,7 +302,9 @@ class _Views:
 
     def _batch(self, asked: NewBatchPredictionJob, body: JsonValue) -> Batch:
         card = self._deployments.find_model(asked.model.rpartition("/")[2])
-        wanted = _request(asked, card)
+        wanted = request_for(
+            card, asked.model_parameters or {}, subtask=card.subtasks[0], priority=Priority.BULK
+        )
         sources = _sources(asked)
         faults = [
             *self._faults_of_parameters(wanted, card),
@@ -364,17 +367,6 @@ class _Views:
         return [Fault(pointer, not_open(bucket, "export", self._settings.export_buckets))]
 
 
-def _request(asked: NewBatchPredictionJob, card: ModelCard) -> SegmentationRequest:
-    defaults: dict[str, JsonValue] = {"confidenceThreshold": DEFAULT_CONFIDENCE_THRESHOLD}
-    return SegmentationRequest(
-        model=card.id,
-        subtask=card.subtasks[0],
-        parameters=defaults | (asked.model_parameters or {}),
-        outputs=(Output.CATEGORY_MASK, Output.CONFIDENCE_MASK),
-        priority=Priority.BULK,
-    )
-
-
 def _sources(asked: NewBatchPredictionJob) -> tuple[Source, ...]:
     pairs = map(split_uri, asked.input_config.gcs_source.uris)
     return tuple(Source(bucket=bucket, key=key) for bucket, key in pairs)
@@ -401,7 +393,7 @@ def _resource(batch: Batch, project: str, location: str) -> BatchPredictionJob:
     done = progress.succeeded + progress.failed
     return BatchPredictionJob(
         **batch.request.resource,
-        name=f"projects/{project}/locations/{location}/batchPredictionJobs/{batch.id}",
+        name=f"{parent_of(project, location)}/batchPredictionJobs/{batch.id}",
         state=_state(batch),
         create_time=_time(batch.created_ms),
         start_time=_time(progress.started_ms) if progress.started_ms else None,

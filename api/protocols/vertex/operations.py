@@ -7,7 +7,8 @@ from flask import Response
 from pydantic import JsonValue
 
 from api.openapi import operation
-from api.protocols.vertex.routes import JSON, PROBLEM, Nothing, Route
+from api.protocols.vertex.errors import ErrorBody
+from api.protocols.vertex.routes import JSON, Nothing, Route, parent_of
 from maskline.errors import JobNotFound
 from maskline.wire import WireModel
 
@@ -39,7 +40,7 @@ def ended_operation(project: str, location: str, name: str | None = None) -> Ope
     """The operation of this name, or a new one: a deletion that is done."""
     name = name or f"delete-{secrets.token_hex(8)}"
     return Operation(
-        name=f"projects/{project}/locations/{location}/operations/{name}",
+        name=f"{parent_of(project, location)}/operations/{name}",
         metadata={"@type": f"{_TYPES}cloud.aiplatform.v1.DeleteOperationMetadata"},
         response={"@type": f"{_TYPES}protobuf.Empty"},
     )
@@ -73,14 +74,14 @@ _one = operation(
     tag="Vertex AI",
     answers={200: (JSON, Operation)},
     problems=(404,),
-    problem=PROBLEM,
+    problem=ErrorBody,
 )
 _none = operation(
     "Nothing: the operation has ended",
     tag="Vertex AI",
     answers={200: (JSON, Nothing)},
     problems=(404,),
-    problem=PROBLEM,
+    problem=ErrorBody,
 )
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Annotated
 
@@ -15,19 +15,19 @@ from api.intake import Submission, Upload, upload_of_base64
 from api.openapi import operation
 from api.presenter import Masks, Presenter
 from api.protocols.vertex.deployments import VERSION, Deployment, Deployments, resource_id
-from api.protocols.vertex.errors import of_instance
+from api.protocols.vertex.errors import ErrorBody, of_instance
 from api.protocols.vertex.resources import AnnotationSpecColor, colors_of
-from api.protocols.vertex.routes import JSON, PROBLEM, Route
+from api.protocols.vertex.routes import JSON, Route, parent_of
 from api.services import Services
 from api.submission import Checked
 from api.synchronous import SynchronousCalls, require_success
 from maskline.errors import Fault, InvalidRequest
 from maskline.jobs import Job
-from maskline.requests import MAX_PROMPTS, Output, Prompt, SegmentationRequest
-from maskline.results import Prediction
+from maskline.requests import MAX_PROMPTS, Output, Priority, Prompt, SegmentationRequest, Subtask
+from maskline.results import ModelCard, Prediction
 from maskline.wire import WireModel
 
-DEFAULT_CONFIDENCE_THRESHOLD = 0.5  # of ImageSegmentationPredictionParams
+_DEFAULT_CONFIDENCE_THRESHOLD = 0.5  # of ImageSegmentationPredictionParams
 _MAX_INSTANCES = 64
 _MAX_JSON_BYTES = 1 << 20  # of a request, without its images
 _PROBLEMS = (400, 404, 429, 500, 504)
@@ -117,7 +117,7 @@ _documented = operation(
     bodies={JSON: PredictRequest},
     answers={200: (JSON, PredictResponse)},
     problems=_PROBLEMS,
-    problem=PROBLEM,
+    problem=ErrorBody,
 )
 _raw_documented = operation(
     "Segment images; the body is that of a prediction, or wrapped in `httpBody`, and so is the answer",
@@ -125,7 +125,7 @@ _raw_documented = operation(
     bodies={JSON: RawPredictRequest},
     answers={200: (JSON, HttpBody)},
     problems=_PROBLEMS,
-    problem=PROBLEM,
+    problem=ErrorBody,
 )
 
 
@@ -139,21 +139,21 @@ class _Views:
 
     @_documented
     def predict(self, project: str, location: str, endpoint: str) -> Response:
-        return self._predict(f"projects/{project}/locations/{location}", self._deployments.find(endpoint))
+        return self._predict(parent_of(project, location), self._deployments.find(endpoint))
 
     @_documented
     def predict_published(self, project: str, location: str, publisher: str, model: str) -> Response:
         deployment = self._deployments.find_published(publisher, model)
-        return self._predict(f"projects/{project}/locations/{location}", deployment)
+        return self._predict(parent_of(project, location), deployment)
 
     @_raw_documented
     def raw_predict(self, project: str, location: str, endpoint: str) -> Response:
-        return self._raw_predict(f"projects/{project}/locations/{location}", self._deployments.find(endpoint))
+        return self._raw_predict(parent_of(project, location), self._deployments.find(endpoint))
 
     @_raw_documented
     def raw_predict_published(self, project: str, location: str, publisher: str, model: str) -> Response:
         deployment = self._deployments.find_published(publisher, model)
-        return self._raw_predict(f"projects/{project}/locations/{location}", deployment)
+        return self._raw_predict(parent_of(project, location), deployment)
 
     def _predict(self, location: str, deployment: Deployment) -> Response:
         jobs = self._accept(deployment, parse_body(read_body(request, self._max_bytes)))
@@ -187,7 +187,12 @@ class _Views:
         with ExitStack() as opened:
             checked: list[Checked] = []
             for number, (instance, upload) in enumerate(zip(asked.instances, uploads, strict=True)):
-                asked_for = _request(deployment, instance, asked.parameters or {})
+                asked_for = request_for(
+                    deployment.card,
+                    {**deployment.parameters, **(asked.parameters or {})},
+                    subtask=deployment.subtask,
+                    prompts=instance.prompts,
+                )
                 submission = Submission(request=asked_for, upload=upload)
                 opened.enter_context(closing(submission))
                 with of_instance(number):
@@ -238,14 +243,20 @@ def _uploads(instances: Sequence[Instance]) -> list[Upload]:
     return uploads
 
 
-def _request(
-    deployment: Deployment, instance: Instance, parameters: dict[str, JsonValue]
+def request_for(
+    card: ModelCard,
+    parameters: Mapping[str, JsonValue],
+    *,
+    subtask: Subtask | None = None,
+    prompts: tuple[Prompt, ...] = (),
+    priority: Priority = Priority.INTERACTIVE,
 ) -> SegmentationRequest:
-    defaults: dict[str, JsonValue] = {"confidenceThreshold": DEFAULT_CONFIDENCE_THRESHOLD}
+    """The job of an image: both masks, with Google's default for the threshold."""
     return SegmentationRequest(
-        model=deployment.card.id,
-        subtask=deployment.subtask,
-        prompts=instance.prompts,
-        parameters=defaults | deployment.parameters | parameters,
+        model=card.id,
+        subtask=subtask,
+        prompts=prompts,
+        parameters={"confidenceThreshold": _DEFAULT_CONFIDENCE_THRESHOLD, **parameters},
         outputs=(Output.CATEGORY_MASK, Output.CONFIDENCE_MASK),
+        priority=priority,
     )

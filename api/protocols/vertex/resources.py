@@ -7,8 +7,9 @@ from pydantic import JsonValue
 
 from api.openapi import operation
 from api.protocols.vertex.deployments import VERSION, Deployment, Deployments, resource_id
+from api.protocols.vertex.errors import ErrorBody
 from api.protocols.vertex.listing import ListQuery, page_of
-from api.protocols.vertex.routes import JSON, PROBLEM, Route
+from api.protocols.vertex.routes import JSON, Route, parent_of
 from maskline.batches import ItemForm
 from maskline.results import AnnotationSpec, ModelCard
 from maskline.wire import WireModel
@@ -179,10 +180,10 @@ class _Views:
         tag="Vertex AI",
         answers={200: (JSON, VertexEndpoint)},
         problems=(404,),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def get_endpoint(self, project: str, location: str, endpoint: str) -> Response:
-        resource = _endpoint(f"projects/{project}/locations/{location}", self._deployments.find(endpoint))
+        resource = _endpoint(parent_of(project, location), self._deployments.find(endpoint))
         return Response(resource.to_json(), mimetype=JSON)
 
     @operation(
@@ -191,7 +192,7 @@ class _Views:
         query=ListQuery,
         answers={200: (JSON, VertexEndpointPage)},
         problems=(400,),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def list_endpoints(self, project: str, location: str, query: ListQuery) -> Response:
         page, token = page_of(
@@ -200,7 +201,7 @@ class _Views:
             id_of=lambda one: one.id,
             fields={"endpoint": lambda one: one.id, "displayName": lambda one: one.display_name},
         )
-        endpoints = tuple(_endpoint(f"projects/{project}/locations/{location}", one) for one in page)
+        endpoints = tuple(_endpoint(parent_of(project, location), one) for one in page)
         return Response(
             VertexEndpointPage(endpoints=endpoints, next_page_token=token).to_json(), mimetype=JSON
         )
@@ -210,11 +211,11 @@ class _Views:
         tag="Vertex AI",
         answers={200: (JSON, VertexModel)},
         problems=(404,),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def get_vertex_model(self, project: str, location: str, model: str) -> Response:
         card = self._deployments.find_model(model)
-        resource = self._model(f"projects/{project}/locations/{location}", card)
+        resource = self._model(parent_of(project, location), card)
         return Response(resource.to_json(), mimetype=JSON)
 
     @operation(
@@ -223,7 +224,7 @@ class _Views:
         query=ListQuery,
         answers={200: (JSON, VertexModelPage)},
         problems=(400,),
-        problem=PROBLEM,
+        problem=ErrorBody,
     )
     def list_vertex_models(self, project: str, location: str, query: ListQuery) -> Response:
         page, token = page_of(
@@ -235,7 +236,7 @@ class _Views:
                 "displayName": lambda card: card.display_name,
             },
         )
-        models = tuple(self._model(f"projects/{project}/locations/{location}", card) for card in page)
+        models = tuple(self._model(parent_of(project, location), card) for card in page)
         return Response(VertexModelPage(models=models, next_page_token=token).to_json(), mimetype=JSON)
 
     def _model(self, location: str, card: ModelCard) -> VertexModel:
