@@ -33,7 +33,7 @@ from worker.masks import Composer
 from worker.packed_mask import Mask
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Everything
-from worker.sam.window import window_of
+from worker.sam.visible import window_of
 
 CLASSES, SMALL, HEIGHT, WIDTH = 150, 128, 3000, 4000
 PHOTOS = 20

@@ -15,7 +15,6 @@ of a single colour, their witness is 0.5.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -37,6 +36,7 @@ from worker.family import (
 from worker.guided_filter import Plane, enlarge
 from worker.packed_mask import Mask
 from worker.segmentation_builder import POSSIBLE, SegmentationBuilder, segment_labels
+from worker.window import Window
 
 PACKAGES = ("cv2",)
 
@@ -80,24 +80,6 @@ def describe(spec: ModelSpec) -> ModelCard:
 def load(spec: ModelSpec, resources: Resources) -> Segmenter:
     """The model; there is nothing to load."""
     return GrabCut()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Window:
-    """A rectangle of whole pixels; the right and lower bounds are outside it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.bottom - self.top, self.right - self.left
-
-    @property
-    def pixels(self) -> tuple[slice, slice]:
-        return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
 class GrabCut:
@@ -151,21 +133,20 @@ def _segment_everything(image: Image, parameters: Parameters) -> Segmentation:
 
 def _cut_out(
     image: Image, prompt: Prompt, others: Sequence[Prompt], parameters: Parameters
-) -> tuple[_Window, Plane]:
+) -> tuple[Window, Plane]:
     """The prompt's part of the image, and there each pixel's probability to be of the object."""
     box, window = _windows(prompt, *image.shape[:2])
-    part = image[window.pixels]
+    part = image[window.slices]
     small = _shrunk(part, parameters.max_side)
     trimap = _trimap(prompt, others, box, window, small.shape[:2])
     probabilities = enlarge(_cut(small, trimap, parameters.iterations), small, part)
     if prompt.box is not None:  # what is outside the box is not of the object, whatever its colour
-        rows = slice(box.top - window.top, box.bottom - window.top)
-        columns = slice(box.left - window.left, box.right - window.left)
-        return box, np.ascontiguousarray(probabilities[rows, columns])
+        in_window = box.shifted(-window.left, -window.top)
+        return box, np.ascontiguousarray(probabilities[in_window.slices])
     return window, probabilities
 
 
-def _windows(prompt: Prompt, height: int, width: int) -> tuple[_Window, _Window]:
+def _windows(prompt: Prompt, height: int, width: int) -> tuple[Window, Window]:
     """Where the object can be, and that with its surroundings."""
     if prompt.box is not None:
         x_min, y_min, x_max, y_max = prompt.box
@@ -182,21 +163,21 @@ def _windows(prompt: Prompt, height: int, width: int) -> tuple[_Window, _Window]
     )
 
 
-def _rounded(x_min: float, y_min: float, x_max: float, y_max: float, *, height: int, width: int) -> _Window:
+def _rounded(x_min: float, y_min: float, x_max: float, y_max: float, *, height: int, width: int) -> Window:
     """The pixels that the rectangle touches, and always one at least."""
     left = min(max(int(np.floor(x_min)), 0), width - 1)
     top = min(max(int(np.floor(y_min)), 0), height - 1)
     right = min(max(int(np.ceil(x_max)), left + 1), width)
     bottom = min(max(int(np.ceil(y_max)), top + 1), height)
-    return _Window(left=left, top=top, right=right, bottom=bottom)
+    return Window(left=left, top=top, right=right, bottom=bottom)
 
 
 def _trimap(
-    prompt: Prompt, others: Sequence[Prompt], box: _Window, window: _Window, shape: tuple[int, int]
+    prompt: Prompt, others: Sequence[Prompt], box: Window, window: Window, shape: tuple[int, int]
 ) -> Trimap:
     """What the prompts say of the window's pixels, at the size of the cut."""
     height, width = shape
-    scale_y, scale_x = height / window.shape[0], width / window.shape[1]
+    scale_y, scale_x = height / window.size[0], width / window.size[1]
 
     def to_small(x: float, y: float) -> tuple[int, int]:
         column = int((x - window.left) * scale_x)

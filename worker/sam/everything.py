@@ -31,8 +31,9 @@ from worker.masks import Probabilities
 from worker.packed_mask import Mask, PackedMask
 from worker.sam.parameters import Everything
 from worker.sam.point_decoder import PointDecoder
-from worker.sam.window import Window, window_of
+from worker.sam.visible import visible_part
 from worker.torch_device import in_halves
+from worker.window import Window
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
 _CPU_POINTS = 4  # through the decoder together: with more, what is made of them leaves the caches
@@ -43,7 +44,7 @@ class FoundMask:
     """A mask that survived."""
 
     logits: torch.Tensor
-    """(1, 1, 256, 256), at the decoder's resolution."""
+    """(256, 256), at the decoder's resolution."""
     input_size: tuple[int, int]
     """Height and width of the crop as the encoder saw it."""
     crop: Window
@@ -58,9 +59,7 @@ class FoundMask:
             The part of the image outside of which it can't be seen (see ``window_of``); and there bool, the
             mask, and float32, at least 0.5 inside it and less outside, mended as it may be.
         """
-        window = window_of(model, self.logits[0, 0], self.input_size, self.crop.size, threshold)
-        plane = _full(model, self.logits, self.input_size, self.crop.size)[0][window.slices]
-        likely: NDArray[np.float32] = plane.sigmoid().cpu().numpy()
+        window, likely = visible_part(model, self.logits, self.input_size, self.crop.size, threshold)
         in_image = window.shifted(self.crop.left, self.crop.top)
         inside = self.inside.unpack()[in_image.slices]
         np.copyto(likely, np.float32(0.5), where=inside & (likely < 0.5))
@@ -118,8 +117,8 @@ def find_everything(predictor: SamPredictor, image: Image, parameters: Everythin
 
 def _found_mask(model: Sam, found: "_Found", row: int, image_size: tuple[int, int]) -> FoundMask:
     crop = found.crop
-    logits = found.candidates.logits[row][None, None]
-    inside = (_full(model, logits, found.input_size, crop.size) > 0)[0].cpu().numpy()
+    logits = found.candidates.logits[row]
+    inside = (_full(model, logits[None, None], found.input_size, crop.size) > 0)[0].cpu().numpy()
     return FoundMask(
         logits=logits,
         input_size=found.input_size,

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from segment_anything import SamPredictor, sam_model_registry
 
 from maskline.catalog import ModelSpec
@@ -26,7 +25,6 @@ from worker.family import (
     SegmentationInput,
     Segmenter,
 )
-from worker.masks import Probabilities
 from worker.sam.attention import attend_in_parts
 from worker.sam.decoder import decode
 from worker.sam.embedding import Embedding, SharedEmbeddings, fingerprint
@@ -34,7 +32,7 @@ from worker.sam.encoder import Encoder
 from worker.sam.everything import find_everything
 from worker.sam.mask_input import encode_masks
 from worker.sam.parameters import Options, Parameters
-from worker.sam.window import Window, window_of
+from worker.sam.visible import visible_part
 from worker.segmentation_builder import SegmentationBuilder, segment_labels
 from worker.sized_cache import SizedCache
 from worker.torch_device import choose_device, memory_errors_told
@@ -68,7 +66,7 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Decoded:
-    """A prompt's mask: its logits as the decoder gives them, (1, 1, 256, 256), and its predicted quality."""
+    """A prompt's mask: its logits as the decoder gives them, (256, 256), and its predicted quality."""
 
     logits: torch.Tensor
     score: float
@@ -134,8 +132,12 @@ class SegmentAnything:
         labels = [prompt.label for prompt in prompts]
         height, width = image.shape[:2]
         builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
+        predictor = self._predictor
+        sizes = predictor.input_size, predictor.original_size
         for prompt, decoded in zip(prompts, self._decode(prompts, parameters), strict=True):
-            window, likely = self._probabilities(decoded.logits, parameters.confidence_threshold)
+            window, likely = visible_part(
+                predictor.model, decoded.logits, *sizes, parameters.confidence_threshold
+            )
             builder.add(prompt.label, likely, x=window.left, y=window.top, score=decoded.score)
         return builder.build()
 
@@ -166,7 +168,7 @@ class SegmentAnything:
             for row, i in enumerate(members):
                 choice = best[row]
                 decoded[i] = _Decoded(
-                    logits=logits[row, choice][None, None],
+                    logits=logits[row, choice],
                     score=min(max(float(scores[row, choice]), 0.0), 1.0),
                 )
         return [decoded[i] for i in range(len(prompts))]
@@ -197,12 +199,3 @@ class SegmentAnything:
         if prompts[0].mask is not None:
             masks = encode_masks(predictor, [prompt.mask for prompt in prompts if prompt.mask is not None])
         return decode(predictor, points=points, boxes=boxes, masks=masks, multimask=multimask)
-
-    def _probabilities(self, logits: torch.Tensor, threshold: float) -> tuple[Window, Probabilities]:
-        """A mask's probabilities, in the part of the image where they can be seen."""
-        predictor = self._predictor
-        sizes = predictor.input_size, predictor.original_size
-        window = window_of(predictor.model, logits[0, 0], *sizes, threshold)
-        large = predictor.model.postprocess_masks(logits, *sizes)[0, 0][window.slices]
-        likely: NDArray[np.float32] = large.sigmoid().float().cpu().numpy()
-        return window, likely

@@ -29,7 +29,7 @@ from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 from worker.masks import decode_rle, encode_rle
 from worker.sam.mask_input import low_resolution_logits
 from worker.sam.point_decoder import PointDecoder
-from worker.sam.window import window_of
+from worker.sam.visible import window_of
 from worker.segmentation_builder import SegmentationBuilder
 
 

@@ -1,43 +1,28 @@
 """The part of an image where a mask can be seen: most masks are small, and their planes are not."""
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from segment_anything.modeling import Sam
+
+from worker.masks import Probabilities
+from worker.window import Window
 
 _LEAST_SHOWN = 0.0019  # a probability below 1 / 510 changes no confidence of 8 bits
 _REACH = 2  # cells: resizing in two steps takes from the neighbours, and from theirs
 
 
-class Window(NamedTuple):
-    """A part of an image, in pixels."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.bottom - self.top, self.right - self.left
-
-    @property
-    def area(self) -> int:
-        """How many pixels it has."""
-        return (self.bottom - self.top) * (self.right - self.left)
-
-    def shifted(self, x: int, y: int) -> "Window":
-        """The window that is ``x`` further to the right and ``y`` further down."""
-        return Window(self.left + x, self.top + y, self.right + x, self.bottom + y)
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Of the rows and the columns of a plane."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
+def visible_part(
+    model: Sam, logits: torch.Tensor, input_size: tuple[int, int], size: tuple[int, int], threshold: float
+) -> tuple[Window, Probabilities]:
+    """A mask's ``window_of``, and its probabilities there, float32 (h, w), brought to size as upstream."""
+    window = window_of(model, logits, input_size, size, threshold)
+    plane = model.postprocess_masks(logits[None, None], input_size, size)[0, 0][window.slices]
+    likely: NDArray[np.float32] = plane.sigmoid().float().cpu().numpy()
+    return window, likely
 
 
 def window_of(
