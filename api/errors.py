@@ -77,8 +77,6 @@ class Dialect(Protocol):
         """The JSON body from which these clients read an error."""
         ...
 
-    # A file may also have ``STATUSES``: Maskline's status -> the one that these clients know it by.
-
 
 def install_error_handlers(app: Flask, dialects: Sequence[Dialect]) -> None:
     """Answer every error of ``app``: in the dialect of its request, else as problem+json."""

@@ -25,7 +25,7 @@ IMAGE_PART = "image"
 REQUEST_PART = "request"
 _IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
-MAX_REQUEST_BYTES = 1 << 20  #: of JSON, without the image
+_MAX_REQUEST_BYTES = 1 << 20  # of JSON, without the image
 
 _JSON_PARAMETERS = frozenset({"prompts", "parameters", "outputs", "webhook", "metadata"})
 
@@ -114,9 +114,14 @@ def read_submission(request: Request, max_image_bytes: int) -> Submission:
         return _reader(request.mimetype)(request, max_image_bytes)
 
 
+def most_json_bytes(max_image_bytes: int) -> int:
+    """How long a JSON body may be that holds an image in base64."""
+    return max_image_bytes * 4 // 3 + _MAX_REQUEST_BYTES
+
+
 def _require_short(size: int) -> None:
-    if size > MAX_REQUEST_BYTES:
-        detail = f"without its image it is {size} bytes of JSON; at most {MAX_REQUEST_BYTES} are taken"
+    if size > _MAX_REQUEST_BYTES:
+        detail = f"without its image it is {size} bytes of JSON; at most {_MAX_REQUEST_BYTES} are taken"
         raise InvalidRequest([Fault("", detail)])
 
 
@@ -151,7 +156,7 @@ def _from_raw(request: Request, max_image_bytes: int) -> Submission:
 
 
 def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
-    request.max_content_length = max_image_bytes + MAX_REQUEST_BYTES
+    request.max_content_length = max_image_bytes + _MAX_REQUEST_BYTES
     parse_query(WireModel)
     image = request.files.get(IMAGE_PART)
     names = {str(name) for name in (*request.files, *request.form)}
@@ -169,7 +174,7 @@ def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
 
 
 def _from_json(request: Request, max_image_bytes: int) -> Submission:
-    request.max_content_length = max_image_bytes * 4 // 3 + MAX_REQUEST_BYTES
+    request.max_content_length = most_json_bytes(max_image_bytes)
     parse_query(WireModel)
     text = request.get_data(cache=False)
     body, faults = salvage(parse_body(text), JobRequest)

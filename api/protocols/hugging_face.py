@@ -14,9 +14,9 @@ from typing import Annotated
 from flask import Blueprint, Request, Response, g, request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from api.body import broken_off_told, read_json
+from api.body import broken_off_told, read_body, read_json
 from api.errors import faults_of
-from api.intake import MAX_REQUEST_BYTES, ImageUrl, Submission, Upload, take_upload, upload_of
+from api.intake import ImageUrl, Submission, Upload, most_json_bytes, take_upload, upload_of
 from api.openapi import BINARY, JsonSchema, operation
 from api.services import Services
 from api.synchronous import SynchronousCalls
@@ -251,11 +251,10 @@ def _read_call(request: Request, max_image_bytes: int) -> _Call:
         InvalidRequest: fields are wrong.
         RequestEntityTooLarge: (Werkzeug's) the body is larger than an image may be.
     """
+    if request.mimetype == JSON:
+        return _from_json(read_body(request, most_json_bytes(max_image_bytes)))
+    request.max_content_length = max_image_bytes
     with broken_off_told():
-        if request.mimetype == JSON:
-            request.max_content_length = max_image_bytes * 4 // 3 + MAX_REQUEST_BYTES
-            return _from_json(request.get_data(cache=False))
-        request.max_content_length = max_image_bytes
         upload = take_upload(request.stream, request.content_length)
     begins_as_json = upload.file.read(1) == b"{"
     upload.file.seek(0)

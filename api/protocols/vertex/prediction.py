@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 
 from api.artifact_urls import ArtifactUrls
 from api.body import parse_body, read_body, validate
-from api.intake import Submission, Upload, upload_of_base64
+from api.intake import Submission, Upload, most_json_bytes, upload_of_base64
 from api.openapi import operation
 from api.presenter import Masks, Presenter
 from api.protocols.vertex.deployments import VERSION, Deployment, Deployments, resource_id
@@ -29,7 +29,6 @@ from maskline.wire import WireModel
 
 _DEFAULT_CONFIDENCE_THRESHOLD = 0.5  # of ImageSegmentationPredictionParams
 _MAX_INSTANCES = 64
-_MAX_JSON_BYTES = 1 << 20  # of a request, without its images
 _PROBLEMS = (400, 404, 429, 500, 504)
 
 
@@ -135,7 +134,7 @@ class _Views:
         self._deployments = deployments
         self._calls = SynchronousCalls(services)
         self._presenter = Presenter(services, ArtifactUrls(services))
-        self._max_bytes = services.settings.max_image_bytes * 4 // 3 + _MAX_JSON_BYTES
+        self._max_bytes = most_json_bytes(services.settings.max_image_bytes)
 
     @_documented
     def predict(self, project: str, location: str, endpoint: str) -> Response:
