@@ -2,10 +2,14 @@
 
 import os
 
+from maskline.settings import Settings
+
+_THREADS_FOR_OTHERS = 16  # than those that wait
+
 bind = os.environ.get("MASKLINE_API_BIND", "127.0.0.1:8080")
 worker_class = "gthread"
 workers = 2
-threads = 32
+threads = Settings.from_env(os.environ).max_waiters + _THREADS_FOR_OTHERS
 # A wait ends within max_wait (60 s by default); gthread's timeout is for a process that hangs as a whole.
 timeout = 120
 graceful_timeout = 30

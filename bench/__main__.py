@@ -1,6 +1,6 @@
 """``python -m bench``: every figure beside its target."""
 
-from bench import models, png, service
+from bench import models, png, protocols, service
 from bench.figure import print_figures
 
-print_figures([*png.measure(), *service.measure(), *models.measure()])
+print_figures([*png.measure(), *service.measure(), *protocols.measure(), *models.measure()])

@@ -33,7 +33,7 @@ def rate(url: str, request: bytes, *, connections: int, seconds: float) -> float
     failures: list[bytes] = []
 
     def run(index: int) -> None:
-        with _connect(url) as connection:
+        with connect(url) as connection:
             while time.perf_counter() < end and not failures:
                 status = exchange(connection, _fresh(request))
                 if not status.startswith(b"2"):
@@ -71,7 +71,8 @@ def _fresh(request: bytes) -> bytes:
     return request.replace(_MARK, os.urandom(8).hex().encode()) if request.endswith(_MARK) else request
 
 
-def _connect(url: str) -> socket.socket:
+def connect(url: str) -> socket.socket:
+    """A connection to the server of a URL."""
     parts = urlsplit(url)
     connection = socket.create_connection((parts.hostname or "", parts.port or 80), 60)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

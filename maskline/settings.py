@@ -117,8 +117,8 @@ class Settings(BaseModel):
     """Longest side of an image, in pixels."""
     max_wait: Seconds = 60.0
     """Longest wait that `Prefer: wait`, `?wait` and one stream of events give."""
-    max_waiters: Annotated[int, Field(ge=1)] = 24
-    """Requests that may wait at once in one API process; keep it below its threads."""
+    max_waiters: Annotated[int, Field(ge=1)] = 64
+    """Requests that may wait at once in one API process; each takes a thread."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least of the levels that are logged."""
     log_format: Literal["json", "text"] = "json"
