@@ -27,6 +27,7 @@ from worker.colors import rgb
 from worker.family import CategoryMap, ConfidenceMap, Segmentation, SegmentMask
 from worker.packed_mask import Mask
 from worker.png import Rgb, encode_grayscale_png, encode_mask_png, encode_palette_png
+from worker.strips import strips
 
 Probabilities = NDArray[np.float32]
 Polygon = list[tuple[int, int]]
@@ -54,31 +55,43 @@ class Composer:
         height, width = probabilities.shape
         window = np.s_[y : y + height, x : x + width]
         best, best_id = self._best[window], self._best_id[window]
-        better = probabilities > best
-        if category_id < self._highest_id:
-            better |= (probabilities == best) & (best_id > category_id)
+        may_tie = category_id < self._highest_id
         self._highest_id = max(self._highest_id, category_id)
-        np.copyto(best, probabilities, where=better)
-        np.copyto(best_id, category_id, where=better)
+        for rows in strips(height, best[:1].nbytes):
+            better = probabilities[rows] > best[rows]
+            if may_tie:
+                better |= (probabilities[rows] == best[rows]) & (best_id[rows] > category_id)
+            np.maximum(best[rows], probabilities[rows], out=best[rows])
+            _set(best_id[rows], category_id, where=better)
 
     def maps(self, confidence_threshold: float) -> tuple[CategoryMap, ConfidenceMap]:
         """The category map and the confidence map; to be called once, at the end."""
-        background = self._best < confidence_threshold
-        # A pixel that no category claims at all stays background even under a threshold of 0.
-        np.logical_or(background, self._best_id == BACKGROUND_ID, out=background)
-        self._best_id[background] = BACKGROUND_ID
-        np.subtract(1, self._best, out=self._best, where=background)
-        return self._best_id, to_confidence(self._best)
+        confidence_map = np.empty(self._best.shape, np.uint8)
+        for rows in strips(len(self._best), self._best[:1].nbytes):
+            best, best_id = self._best[rows], self._best_id[rows]
+            # A pixel that no category claims at all stays background even under a threshold of 0.
+            background = (best < confidence_threshold) | (best_id == BACKGROUND_ID)
+            _set(best_id, BACKGROUND_ID, where=background)
+            confidence_map[rows] = to_confidence(background - best)
+        return self._best_id, confidence_map
+
+
+def _set(ids: CategoryMap, category_id: int, *, where: Mask) -> None:
+    """``ids[where] = category_id`` without a branch for each pixel: ten times as fast on torn masks."""
+    change = ids.dtype.type(category_id) - ids
+    change *= where
+    ids += change
 
 
 def to_confidence(probabilities: Probabilities) -> ConfidenceMap:
-    """uint8 (H, W): 255 times the probabilities, to the nearest."""
+    """uint8 (H, W): 255 times the probabilities, to the nearest, whatever their sign."""
     return np.asarray(cv2.convertScaleAbs(probabilities, alpha=255), np.uint8)
 
 
 def encode_rle(mask: Mask) -> RunLengthMask:
     """The mask, bool (H, W), as COCO's compressed run lengths."""
-    encoded = coco.encode(np.asfortranarray(mask.view(np.uint8)))
+    by_columns = cv2.transpose(mask.view(np.uint8)).T  # several times as fast as np.asfortranarray
+    encoded = coco.encode(by_columns)
     height, width = mask.shape
     return RunLengthMask(size=(height, width), counts=encoded["counts"].decode("ascii"))
 
@@ -92,15 +105,6 @@ def decode_rle(rle: RunLengthMask) -> Mask:
     lengths = rle.run_lengths()
     height, width = rle.size
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape(width, height).T
-
-
-def bounding_box(mask: Mask) -> tuple[float, float, float, float]:
-    """``(x, y, width, height)`` in pixels of the smallest box around the mask; all 0 for an empty one."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if columns.size == 0:
-        return 0.0, 0.0, 0.0, 0.0
-    x, y = int(columns[0]), int(rows[0])
-    return float(x), float(y), float(columns[-1] - x + 1), float(rows[-1] - y + 1)
 
 
 def polygons(mask: Mask) -> list[tuple[Polygon, list[Polygon]]]:
@@ -130,13 +134,14 @@ def to_segments(segmentation: Segmentation) -> SegmentList:
 
 
 def _to_segment(number: int, segment: SegmentMask) -> Segment:
-    mask = segment.mask
+    packed = segment.packed
+    mask = packed.unpack()
     return Segment(
         id=number,
         label=segment.label,
         category_id=segment.category_id,
         score=_score(segment),
-        bbox=bounding_box(mask),
+        bbox=packed.bbox,
         area=int(np.count_nonzero(mask)),
         segmentation=encode_rle(mask),
     )

@@ -41,14 +41,27 @@ class PackedMask:
         return cls(height, width, left, top, box.shape[1], np.packbits(box, axis=1))
 
     @property
+    def rows(self) -> int:
+        """Height of the bounding box."""
+        return self.bits.shape[0]
+
+    @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        """``(x, y, width, height)`` of the bounding box in pixels, as in COCO; all 0 for an empty mask."""
+        return float(self.left), float(self.top), float(self.columns), float(self.rows)
+
+    @property
     def area(self) -> int:
         """How many pixels are in it."""
-        return int(np.count_nonzero(np.unpackbits(self.bits, axis=1, count=self.columns)))
+        return int(np.count_nonzero(self.box()))
+
+    def box(self) -> Mask:
+        """bool (rows, columns): the mask inside its bounding box."""
+        return np.unpackbits(self.bits, axis=1, count=self.columns).view(np.bool_)
 
     def unpack(self) -> Mask:
         """bool (height, width)."""
         mask = np.zeros((self.height, self.width), np.bool_)
         if self.columns:
-            box = np.unpackbits(self.bits, axis=1, count=self.columns).view(np.bool_)
-            mask[self.top : self.top + box.shape[0], self.left : self.left + self.columns] = box
+            mask[self.top : self.top + self.rows, self.left : self.left + self.columns] = self.box()
         return mask

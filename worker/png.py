@@ -15,11 +15,12 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from worker.strips import strip_height, strips
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAYSCALE, _RGB, _PALETTE = 0, 2, 3  # colour types
 _FILTER_UP = 2
 _ISAL_LEVEL = 1  # as fast as level 0, and a quarter smaller
-_STRIP_BYTES = 1 << 17  # filtered at a time: still in the processor's cache when they are packed
 
 Rgb = tuple[int, int, int]
 
@@ -89,14 +90,12 @@ def _pack(values: NDArray[np.uint8] | NDArray[np.uint16], compressor: _Compresso
     """The body of IDAT: each row behind its filter type, as bytes less those above, compressed."""
     big_endian = values.dtype.newbyteorder(">")
     row_bytes = values[0].nbytes
-    height = max(1, _STRIP_BYTES // row_bytes)
-    filtered = np.empty((height, 1 + row_bytes), np.uint8)
+    filtered = np.empty((strip_height(row_bytes), 1 + row_bytes), np.uint8)
     filtered[:, 0] = _FILTER_UP
     above = np.zeros(row_bytes, np.uint8)
     packed = []
-    for top in range(0, len(values), height):
-        strip = np.ascontiguousarray(values[top : top + height], big_endian)
-        rows = strip.view(np.uint8).reshape(-1, row_bytes)
+    for strip in strips(len(values), row_bytes):
+        rows = np.ascontiguousarray(values[strip], big_endian).view(np.uint8).reshape(-1, row_bytes)
         np.subtract(rows[0], above, out=filtered[0, 1:])
         np.subtract(rows[1:], rows[:-1], out=filtered[1 : len(rows), 1:])
         above = rows[-1]

@@ -21,7 +21,7 @@ def visible_part(
     """A mask's ``window_of``, and its probabilities there, float32 (h, w), brought to size as upstream."""
     window = window_of(model, logits, input_size, size, threshold)
     plane = model.postprocess_masks(logits[None, None], input_size, size)[0, 0][window.slices]
-    likely: NDArray[np.float32] = plane.sigmoid().float().cpu().numpy()
+    likely: NDArray[np.float32] = plane.sigmoid_().float().cpu().numpy()
     return window, likely
 
 

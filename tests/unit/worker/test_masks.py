@@ -16,7 +16,6 @@ from worker.colors import annotation_specs, distinct_color, rgb
 from worker.family import Segmentation, SegmentMask
 from worker.masks import (
     Composer,
-    bounding_box,
     decode_rle,
     encode_rle,
     palette_of,
@@ -72,10 +71,11 @@ def test_run_lengths_are_those_of_coco(mask: NDArray[np.bool_]) -> None:
     assert np.array_equal(coco.decode(theirs).astype(bool), mask)
     assert np.array_equal(decode_rle(rle), mask)
     assert int(coco.area(theirs)) == mask.sum()
+    packed = PackedMask.pack(mask)
     if mask.any():
-        assert coco.toBbox(theirs).tolist() == list(bounding_box(mask))
+        assert coco.toBbox(theirs).tolist() == list(packed.bbox)
     else:
-        assert bounding_box(mask) == (0, 0, 0, 0)
+        assert packed.bbox == (0, 0, 0, 0)
 
 
 @given(MASKS)
