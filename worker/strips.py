@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-_BYTES = 1 << 17
+_BYTES = 1 << 18
 
 
 def strip_height(row_bytes: int) -> int:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from worker.hugging_face.reduction import resize
+from worker.bilinear import resize
 from worker.masks import Probabilities
 from worker.packed_mask import PackedMask
 

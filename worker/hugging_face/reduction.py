@@ -5,36 +5,18 @@ of 12 megapixels take 7 GB. Here a few rows are brought to size at a time, and o
 can matter there. The classes are those of the usual way to the last pixel, for the arithmetic is the same.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from worker.bilinear import bands, is_exact_by_rows, resize
 from worker.masks import Probabilities
 
 ClassMap = NDArray[np.uint16]  #: (H, W), indices of classes
 
 _NEGLIGIBLE = 16.0  # a class by so much less likely than another, in logits, changes nothing that 8 bits show
 _ROUNDING = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """Rows of the large image that lie between the same two rows of the small planes."""
-
-    first: int
-    """Of the large image's rows."""
-    row: int
-    """Of the small planes: the upper of the two; the other is the next, if there is one."""
-    upper: torch.Tensor
-    """float32 (rows, 1): weight of the upper row, for each of the large image's rows."""
-    lower: torch.Tensor
-    """float32 (rows, 1): weight of the lower row."""
 
 
 def most_likely(
@@ -52,7 +34,7 @@ def most_likely(
     Returns:
         uint16 (H, W), 0..C-1, of equal scores any; and float32 (H, W), 0..1.
     """
-    if scores.device.type == "cpu" and _rows_are_exact():
+    if is_exact_by_rows(scores, size):
         return _by_bands(scores.contiguous(), size, are_logits=are_logits)
     return _by_planes(scores, size, are_logits=are_logits)
 
@@ -109,9 +91,10 @@ def _by_bands(
     probabilities = np.empty(size, np.float32)
     rows: dict[int, torch.Tensor] = {}
     for band in bands(scores.shape[1], height):
-        wanted = band.row, min(band.row + 1, scores.shape[1] - 1)
-        rows = {row: rows[row] if row in rows else _widened(scores, row, width) for row in wanted}
-        upper, lower = rows[wanted[0]], rows[wanted[1]]
+        rows = {
+            row: rows[row] if row in rows else _widened(scores, row, width) for row in (band.row, band.below)
+        }
+        upper, lower = rows[band.row], rows[band.below]
         highest = torch.maximum(upper, lower)
         # Between two rows a class stays between its two scores. Most can't win there, and some hardly count.
         surely = torch.minimum(upper, lower).amax(0)
@@ -132,50 +115,11 @@ def _by_bands(
     return classes, probabilities
 
 
-def bands(small: int, large: int) -> Iterator[Band]:
-    """How ``interpolate`` makes ``large`` rows from ``small`` ones, top to bottom."""
-    # The weights as it computes them itself: what it makes of a row that is 1 among rows that are 0.
-    weights = functional.interpolate(
-        torch.eye(small)[None, None], size=(large, small), mode="bilinear", align_corners=False
-    )[0, 0]
-    source = ((torch.arange(large, dtype=torch.float64) + 0.5) * small / large - 0.5).clamp(min=0)
-    # Rounding may have put a row that lies on a boundary to either side of it.
-    row = (source + 1e-6).floor().long().clamp(max=small - 1)
-    row = torch.where((weights.gather(1, row[:, None])[:, 0] == 0) & (row > 0), row - 1, row)
-    upper = weights.gather(1, row[:, None])
-    below = (row + 1).clamp(max=small - 1)[:, None]
-    lower = torch.where(below == row[:, None], 0.0, weights.gather(1, below))
-    starts = [0, *(torch.nonzero(row.diff()).flatten() + 1).tolist(), large]
-    for first, end in pairwise(starts):
-        yield Band(first, int(row[first]), upper[first:end], lower[first:end])
-
-
-@cache
-def _rows_are_exact() -> bool:
-    """Whether ``_by_bands`` has this build's ``interpolate``'s arithmetic, to the last bit."""
-    generator = torch.Generator().manual_seed(0)
-    plane = torch.randn(24, 17, generator=generator)
-    size = 211, 97
-    whole = resize(plane, size)
-    for band in bands(plane.shape[0], size[0]):
-        below = min(band.row + 1, plane.shape[0] - 1)
-        upper, lower = (_widened(plane[None], row, size[1])[0] for row in (band.row, below))
-        blend = torch.mul(lower, band.lower).addcmul_(upper, band.upper)
-        if not torch.equal(blend, whole[band.first : band.first + blend.shape[0]]):
-            return False
-    return True
-
-
 def _widened(scores: torch.Tensor, row: int, width: int) -> torch.Tensor:
     """One row of each class, (C, width)."""
     return functional.interpolate(
         scores[None, :, row : row + 1], size=(1, width), mode="bilinear", align_corners=False
     )[0, :, 0]
-
-
-def resize(plane: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """A plane (h, w) brought to this height and width, as the library does it."""
-    return functional.interpolate(plane[None, None], size=size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def _to_numpy(index: torch.Tensor, probability: torch.Tensor) -> tuple[ClassMap, Probabilities]:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 
+from worker.bilinear import resize, resize_part
 from worker.masks import Probabilities
 from worker.window import Window
 
@@ -20,8 +21,9 @@ def visible_part(
 ) -> tuple[Window, Probabilities]:
     """A mask's ``window_of``, and its probabilities there, float32 (h, w), brought to size as upstream."""
     window = window_of(model, logits, input_size, size, threshold)
-    plane = model.postprocess_masks(logits[None, None], input_size, size)[0, 0][window.slices]
-    likely: NDArray[np.float32] = plane.sigmoid_().float().cpu().numpy()
+    padded = model.image_encoder.img_size
+    seen = resize(logits, (padded, padded))[: input_size[0], : input_size[1]]
+    likely: NDArray[np.float32] = resize_part(seen, size, window).sigmoid_().float().cpu().numpy()
     return window, likely
 
 

@@ -231,10 +231,6 @@ def test_reduction_is_interpolation_and_argmax(
     assert np.abs(probabilities - expected).max() < 1e-5
 
 
-def test_the_fast_way_is_the_one_in_use() -> None:
-    assert reduction._rows_are_exact()
-
-
 @pytest.mark.parametrize(
     ("labels", "count", "first", "last"),
     [("ade20k", 150, "wall", "flag"), ("coco_panoptic", 133, "person", "rug-merged")],
