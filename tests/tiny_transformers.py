@@ -12,6 +12,7 @@ library: Any = transformers  # whose types are not those that its classes take
 CLASSES = 5
 _NAMES = {i: f"class {i}" for i in range(CLASSES)}
 _SQUARE = {"height": 64, "width": 64}
+_TOKENS = 32
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _SMALL: dict[str, Any] = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1]}
 _LABELS: dict[str, Any] = {"num_labels": CLASSES, "id2label": _NAMES}
@@ -140,6 +141,61 @@ def eomt() -> tuple[Any, Any]:
     return _decided(model, model.class_predictor), processor
 
 
+def oneformer() -> tuple[Any, Any]:
+    config = library.OneFormerConfig(
+        **_LABELS,
+        backbone_config=_swin(),
+        hidden_dim=32,
+        conv_dim=32,
+        mask_dim=32,
+        encoder_feedforward_dim=16,
+        dim_feedforward=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        query_dec_layers=1,
+        num_attention_heads=2,
+        num_queries=9,
+        task_seq_len=_TOKENS,
+    )
+    model = library.OneFormerForUniversalSegmentation(config)
+    characters = sorted(set("thetaskispanopticinstancesemantic"))
+    tokens = [*characters, *(f"{one}</w>" for one in characters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = library.CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[])
+    images = library.OneFormerImageProcessor(size=_SQUARE, num_labels=CLASSES)
+    # As those on the hub have it, which is not asked.
+    images.repo_path, images.class_info_file = "shi-labs/oneformer_demo", "ade20k_panoptic.json"
+    processor = library.OneFormerProcessor(
+        image_processor=images, tokenizer=tokenizer, max_seq_length=_TOKENS, task_seq_length=_TOKENS
+    )
+    return _decided(model, model.model.transformer_module.decoder.class_embed), processor
+
+
+def rf_detr() -> tuple[Any, Any]:
+    backbone = library.RfDetrDinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        mlp_ratio=2,
+        image_size=64,
+        patch_size=8,
+        num_windows=2,
+        out_indices=[2, 4],
+    )
+    config = library.RfDetrConfig(
+        **_LABELS,
+        backbone_config=backbone,
+        decoder_ffn_dim=16,
+        decoder_layers=1,
+        decoder_self_attention_heads=2,
+        decoder_cross_attention_heads=2,
+        num_queries=9,
+        group_detr=1,
+        d_model=32,
+        intermediate_size=16,
+    )
+    return library.RfDetrForInstanceSegmentation(config), library.RfDetrImageProcessor(size=_SQUARE)
+
+
 def _decided(model: Any, classifier: torch.nn.Linear) -> Any:
     """The model, its classifier made surer, and less given to no class: else random weights find nothing."""
     with torch.no_grad():
@@ -150,7 +206,7 @@ def _decided(model: Any, classifier: torch.nn.Linear) -> Any:
 
 
 PIXEL_MODELS: tuple[Callable[[], tuple[Any, Any]], ...] = (segformer, upernet, beit)
-QUERY_MODELS: tuple[Callable[[], tuple[Any, Any]], ...] = (maskformer, mask2former, detr, eomt)
+QUERY_MODELS: tuple[Callable[[], tuple[Any, Any]], ...] = (maskformer, mask2former, detr, eomt, oneformer)
 
 
 def save(make: Callable[[], tuple[Any, Any]], folder: Path) -> tuple[Any, Any]:

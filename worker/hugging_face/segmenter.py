@@ -4,8 +4,10 @@ In a batch an image could come out with other bytes, for the sums of a matrix pr
 """
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -44,6 +46,8 @@ from worker.packed_mask import PackedMask
 from worker.torch_device import choose_device, memory_errors_told
 
 _QUERIES_OURS = {"detr", "mask2former", "maskformer"}  # whose masks are brought to size one at a time
+_ONEFORMER = "oneformer"
+_RF_DETR = "rf_detr"
 _MASK2FORMER_SIDE = 384  # the library brings its masks to this size first
 _LOADERS = (
     ("MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING", "AutoModelForSemanticSegmentation"),
@@ -66,14 +70,14 @@ def load(spec: ModelSpec, options: Options, resources: Resources, folder: Path) 
     """
     config = _config(folder, spec)
     try:
-        processor = _processor(folder, config)
         model = _model(folder, config, spec)
+        labels = _labels(spec, folder, config.num_labels)
+        processor = _processor(folder, config, labels)
     except WeightsUnusable:
         raise
     except Exception as error:  # the library lets through whatever its many parts raise
         raise WeightsUnusable(f"{spec.id}: {folder} can't be loaded: {_first_line(error)}") from error
     _require_methods(processor, options.subtasks, spec)
-    labels = _labels(spec, folder, config.num_labels)
     model = model.to(device=choose_device(resources.device), dtype=getattr(torch, options.dtype)).eval()
     forward = torch.compile(model) if options.compile else model
     return TransformersSegmenter(model, forward, processor, labels)
@@ -88,9 +92,17 @@ def _config(folder: Path, spec: ModelSpec) -> Library:
         raise WeightsUnusable(f"{spec.id}: {folder / CONFIG} can't be read: {_first_line(error)}") from error
 
 
-def _processor(folder: Path, config: Library) -> Library:
-    loader = AutoProcessor if config.model_type == "oneformer" else AutoImageProcessor
-    return loader.from_pretrained(folder, local_files_only=True)
+def _processor(folder: Path, config: Library, labels: Labels) -> Library:
+    if config.model_type != _ONEFORMER:
+        return AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    # It would fetch the names of its classes from the hub, whatever is there locally.
+    names = {i: {"name": one.name, "isthing": not one.stuff} for i, one in enumerate(labels.classes)}
+    with NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+        json.dump(names, file)
+        file.flush()
+        return AutoProcessor.from_pretrained(
+            folder, local_files_only=True, repo_path="", class_info_file=file.name
+        )
 
 
 def _model(folder: Path, config: Library, spec: ModelSpec) -> torch.nn.Module:
@@ -162,7 +174,7 @@ class TransformersSegmenter:
         return self._from_segments(found, one.parameters.confidence_threshold)
 
     def _run(self, one: SegmentationInput) -> Library:
-        task = {"task_inputs": [one.subtask.value]} if self._model.config.model_type == "oneformer" else {}
+        task = {"task_inputs": [one.subtask.value]} if self._model.config.model_type == _ONEFORMER else {}
         try:
             features = dict(
                 self._processor(
@@ -239,13 +251,16 @@ class TransformersSegmenter:
         self, outputs: Library, size: tuple[int, int], subtask: Subtask, parameters: Parameters
     ) -> FoundSegments:
         """What the library makes of it; all that is known of a pixel's probability is its segment's score."""
+        mask_threshold = parameters.mask_threshold
+        if self._model.config.model_type == _RF_DETR:  # the only one that takes a logit
+            mask_threshold = torch.tensor(mask_threshold).logit().item()
         [result] = self._post_process(
             subtask,
             outputs,
             {
                 "target_sizes": [size],
                 "threshold": parameters.threshold,
-                "mask_threshold": parameters.mask_threshold,
+                "mask_threshold": mask_threshold,
                 "overlap_mask_area_threshold": parameters.overlap_mask_area_threshold,
                 "label_ids_to_fuse": set(self._fused(parameters)),
                 "stuff_classes": sorted(self._fused(parameters)),

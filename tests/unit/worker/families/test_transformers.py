@@ -26,6 +26,9 @@ IMAGE = picture(96, 144)
 SIZE = IMAGE.shape[:2]
 STUFF = (1, 3)
 ALL = [Subtask.PANOPTIC, Subtask.INSTANCE, Subtask.SEMANTIC]
+_SUBTASKS = {make.__name__: [Subtask.SEMANTIC] for make in tiny.PIXEL_MODELS} | {
+    "rf_detr": [Subtask.INSTANCE]
+}
 
 
 class Loaded:
@@ -34,13 +37,13 @@ class Loaded:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.model, self.processor = tiny.save(getattr(tiny, name), folder)
-        pixel = getattr(tiny, name) in tiny.PIXEL_MODELS
-        self.spec = entry(folder, [Subtask.SEMANTIC] if pixel else ALL)
+        self.spec = entry(folder, _SUBTASKS.get(name, ALL))
         self.segmenter = load_entry(self.spec)
 
     @torch.inference_mode()
-    def outputs(self) -> Any:
-        features = dict(self.processor(images=[IMAGE], return_tensors="pt"))
+    def outputs(self, subtask: Subtask) -> Any:
+        task = {"task_inputs": [subtask.value]} if self.name == "oneformer" else {}
+        features = dict(self.processor(images=[IMAGE], return_tensors="pt", **task))
         patches = features.pop("patch_offsets", None)
         outputs = self.model(**features)
         if patches is not None:
@@ -48,10 +51,11 @@ class Loaded:
         return outputs
 
     def by_library(self, subtask: Subtask, **wanted: Any) -> Any:
-        method = getattr(self.processor, f"post_process_{subtask}_segmentation")
+        images = getattr(self.processor, "image_processor", self.processor)
+        method = getattr(images, f"post_process_{subtask}_segmentation")
         known = inspect.signature(method).parameters
         [result] = method(
-            self.outputs(), target_sizes=[SIZE], **{k: v for k, v in wanted.items() if k in known}
+            self.outputs(subtask), target_sizes=[SIZE], **{k: v for k, v in wanted.items() if k in known}
         )
         return result
 
@@ -111,7 +115,7 @@ def test_semantic_is_the_librarys(any_model: Loaded) -> None:
 
 
 def test_semantic_confidence_is_the_probability_of_the_category(any_model: Loaded) -> None:
-    outputs = any_model.outputs()
+    outputs = any_model.outputs(Subtask.SEMANTIC)
     if getattr(tiny, any_model.name) in tiny.PIXEL_MODELS:
         planes = functional.interpolate(outputs.logits, size=SIZE, mode="bilinear").softmax(1)[0]
     else:
@@ -178,10 +182,22 @@ def test_a_class_called_background_is_a_class_like_any_other(tmp_path: Path) -> 
     assert np.array_equal(background.mask, theirs == present)
 
 
+@pytest.mark.parametrize("mask_threshold", [0.3, 0.5, 0.51])
+def test_rf_detrs_mask_threshold_is_a_probability_too(mask_threshold: float, tmp_path: Path) -> None:
+    loaded = Loaded("rf_detr", tmp_path)
+    logit = float(torch.logit(torch.tensor(mask_threshold)))
+    theirs = loaded.by_library(Subtask.INSTANCE, threshold=0.01, mask_threshold=logit)
+    ours = segment(loaded.segmenter, Subtask.INSTANCE, threshold=0.01, mask_threshold=mask_threshold)
+    assert len(ours.segments) == len(theirs["segments_info"]) > 0
+    for one, info in zip(ours.segments, theirs["segments_info"], strict=True):
+        assert one.category_id == info["label_id"] + 1
+        assert np.array_equal(one.mask, theirs["segmentation"].numpy() == info["id"])
+
+
 @pytest.mark.parametrize("name", ["maskformer", "mask2former", "detr"])
 def test_panoptic_confidence_is_the_weighted_mask_probability(name: str, tmp_path: Path) -> None:
     loaded = Loaded(name, tmp_path)
-    outputs = loaded.outputs()
+    outputs = loaded.outputs(Subtask.PANOPTIC)
     logits = outputs.logits if name == "detr" else outputs.class_queries_logits
     masks = outputs.pred_masks if name == "detr" else outputs.masks_queries_logits
     if name == "mask2former":
