@@ -27,7 +27,9 @@ _IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
 _MAX_REQUEST_BYTES = 1 << 20  # of JSON, without the image
 
-_JSON_PARAMETERS = frozenset({"prompts", "parameters", "outputs", "webhook", "metadata"})
+_JSON_PARAMETERS = frozenset(
+    {"prompts", "parameters", "outputs", "detections", "picture", "webhook", "metadata"}
+)
 
 
 ImageUrl = Annotated[
@@ -70,7 +72,8 @@ class JobParameters(SegmentationRequest):
     """Everything about a job but its image.
 
     Where the body is the image itself these are query parameters; those that are no plain text or number
-    (``prompts``, ``parameters``, ``outputs``, ``webhook`` and ``metadata``) are then JSON.
+    (``prompts``, ``parameters``, ``outputs``, ``detections``, ``picture``, ``webhook`` and ``metadata``) are
+    then JSON.
     """
 
 
@@ -170,7 +173,7 @@ def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
     text: str | bytes = part.read() if part is not None else request.form.get(REQUEST_PART, "{}")
     _require_short(len(text))
     parsed, faults = salvage(parse_body(text), SegmentationRequest)
-    return Submission(request=parsed, faults=tuple(faults), upload=_measure(cast(BinaryIO, image.stream)))
+    return Submission(request=parsed, faults=tuple(faults), upload=measure(cast(BinaryIO, image.stream)))
 
 
 def _from_json(request: Request, max_image_bytes: int) -> Submission:
@@ -214,7 +217,7 @@ def take_upload(stream: IO[bytes], size: int | None) -> Upload:
         return upload_of(stream.read())
     spool = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115 (the upload owns it)
     shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
-    return _measure(spool)
+    return measure(spool)
 
 
 def upload_of(body: bytes) -> Upload:
@@ -222,7 +225,8 @@ def upload_of(body: bytes) -> Upload:
     return Upload(file=BytesIO(body), size=len(body), sha256=hashlib.sha256(body).hexdigest())
 
 
-def _measure(file: BinaryIO) -> Upload:
+def measure(file: BinaryIO) -> Upload:
+    """An image in a file, read once for its size and hash."""
     file.seek(0)
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK_BYTES):

@@ -208,5 +208,5 @@ def _result_fingerprint(request: SegmentationRequest, card: ModelCard, image_sha
     return hashlib.sha256(f"{_VERSION} {card.revision} {image_sha256} {text}".encode()).hexdigest()[:32]
 
 
-_DECISIVE = {"model", "subtask", "prompts", "parameters", "outputs", "auto_orient"}  # for what a result is
+_DECISIVE = {"model", "subtask", "prompts", "parameters", "outputs", "detections", "picture", "auto_orient"}
 _VERSION = version("maskline")  # another one may give other results

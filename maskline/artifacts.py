@@ -7,6 +7,8 @@
                            /prediction.json
                            /overlay.png
                            /segment_masks.json
+                           /detections.json
+                           /picture.jpg
     embeddings/{day}/{key}.safetensors    what workers share, until the second day after
     batches/{batch}/{shard}.json          what a batch in work makes jobs of (``maskline/batches.py``)
 
@@ -29,11 +31,16 @@ class Artifact(StrEnum):
     PREDICTION = "prediction.json"
     OVERLAY = "overlay.png"
     SEGMENT_MASKS = "segment_masks.json"
+    DETECTIONS = "detections.json"
+    PICTURE = "picture.jpg"
 
     @property
     def media_type(self) -> str:
         """Its content type."""
-        return "image/png" if self.value.endswith(".png") else "application/json"
+        return _MEDIA_TYPES[self.value.rpartition(".")[2]]
+
+
+_MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "json": "application/json"}
 
 
 def submission_key(job_id: str, extension: str) -> str:

@@ -20,6 +20,7 @@ from maskline.wire import WireModel
 MAX_PROMPTS = 1024
 MAX_POINTS = 1024
 MAX_METADATA_BYTES = 4096
+MAX_STROKE = 100
 MIN_EXPIRES_IN_S = 60
 MAX_EXPIRES_IN_S = 365 * 24 * 3600
 
@@ -51,6 +52,8 @@ class Output(StrEnum):
     SEGMENTS = "segments"
     OVERLAY = "overlay"
     SEGMENT_MASKS = "segmentMasks"
+    DETECTIONS = "detections"  #: the segments that ``DetectionOptions`` choose, with their outlines
+    PICTURE = "picture"  #: the image with these detections drawn on it
 
 
 class Priority(StrEnum):
@@ -184,6 +187,34 @@ class Webhook(WireModel):
         return secret
 
 
+class DetectionOptions(WireModel):
+    """Which segments become detections, best first, and how exact their outlines are."""
+
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0
+    """Segments of which the model is less sure are left out."""
+    max_overlap: Annotated[float, Field(ge=0, le=1)] = 1
+    """Of segments of one category whose boxes overlap more than this (area of the intersection by that of the
+    union) the one with the best score is kept."""
+    across_categories: bool = False
+    """Whether segments of different categories are held against each other too."""
+    labels: tuple[Label, ...] = ()
+    """Only segments of these categories; none: of all."""
+    most: Annotated[int, Field(ge=1)] | None = None
+    """At most so many detections."""
+    outline_detail: Annotated[float, Field(ge=0, le=1)] = 1
+    """1: outlines follow the mask pixel by pixel; 0: at a quarter of the image's size, which is faster and
+    gives fewer points."""
+
+
+class PictureOptions(WireModel):
+    """How detections are drawn."""
+
+    labels: bool = False
+    """Whether each has its label and score beside it."""
+    stroke: Annotated[int, Field(ge=1, le=MAX_STROKE)] = 1
+    """Width of the outlines, in pixels."""
+
+
 class SegmentationRequest(WireModel):
     """Everything about a job but its image."""
 
@@ -205,6 +236,10 @@ class SegmentationRequest(WireModel):
     use_cache: bool = True
     """Whether a request that waits for its result (``Prefer: wait``) may be answered with an earlier job
     that has the same result. One with ``webhook``, ``metadata`` or ``expiresIn`` gets a job of its own."""
+    detections: DetectionOptions | None = None
+    """For the outputs ``detections`` and ``picture``; left out: every segment, with exact outlines."""
+    picture: PictureOptions | None = None
+    """For the output ``picture``."""
     auto_orient: bool = True
     """Turn the image upright by its EXIF orientation first."""
     priority: Priority = Priority.INTERACTIVE

@@ -78,6 +78,25 @@ class SegmentPictureList(WireModel):
     """The segments, in the order of ``SegmentList``."""
 
 
+class Detection(Segment):
+    """A segment that was chosen, with its outlines; ``id`` is that of the segment."""
+
+    polygons: tuple[tuple[tuple[int, int], ...], ...]
+    """The outline of each part, largest first: ``[x, y]`` of the outermost pixels on it, at least three.
+    Holes are in ``segmentation`` alone."""
+
+
+class DetectionList(WireModel):
+    """The detections of a job, best score first."""
+
+    width: int
+    """Of the image, in pixels."""
+    height: int
+    """Of the image, in pixels."""
+    detections: tuple[Detection, ...]
+    """The detections."""
+
+
 class Prediction(WireModel):
     """Vertex AI's ``ImageSegmentationPredictionResult``."""
 

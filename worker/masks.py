@@ -129,11 +129,12 @@ def polygons(mask: Mask) -> list[tuple[Polygon, list[Polygon]]]:
 def to_segments(segmentation: Segmentation) -> SegmentList:
     """The segments with their boxes, areas and run lengths."""
     height, width = segmentation.category_map.shape
-    segments = tuple(_to_segment(i, segment) for i, segment in enumerate(segmentation.segments, 1))
+    segments = tuple(to_segment(i, segment) for i, segment in enumerate(segmentation.segments, 1))
     return SegmentList(width=width, height=height, segments=segments)
 
 
-def _to_segment(number: int, segment: SegmentMask) -> Segment:
+def to_segment(number: int, segment: SegmentMask) -> Segment:
+    """The segment with its box, area and run lengths."""
     packed = segment.packed
     mask = packed.unpack()
     return Segment(

@@ -59,6 +59,15 @@ class PackedMask:
         """bool (rows, columns): the mask inside its bounding box."""
         return np.unpackbits(self.bits, axis=1, count=self.columns).view(np.bool_)
 
+    @property
+    def rows(self) -> int:
+        """Height of the bounding box."""
+        return self.bits.shape[0]
+
+    def box(self) -> Mask:
+        """bool (rows, columns): the mask inside its bounding box."""
+        return np.unpackbits(self.bits, axis=1, count=self.columns).view(np.bool_)
+
     def unpack(self) -> Mask:
         """bool (height, width)."""
         mask = np.zeros((self.height, self.width), np.bool_)

@@ -20,15 +20,24 @@ from maskline.errors import (
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure, Job, Outcome, Timings
 from maskline.ports import ArtifactStore, LeaseStore
-from maskline.requests import Output, Subtask, outside
+from maskline.requests import (
+    DetectionOptions,
+    Output,
+    PictureOptions,
+    SegmentationRequest,
+    Subtask,
+    outside,
+)
 from maskline.results import MAX_PALETTE_ID, ResultDocument
 from worker.batcher import Modelled
 from worker.decoding import decode
+from worker.detections import choose, to_detections
 from worker.family import CommonParameters, Image, Segmentation, SegmentationInput
 from worker.fetching import Fetch
 from worker.leases import Lease, LeaseKeeper, LeaseLost
 from worker.masks import render_category_mask, render_confidence_mask, to_segment_pictures, to_segments
 from worker.overlay import render_overlay
+from worker.picture import render_picture
 from worker.sized_cache import SizedCache
 
 logger = structlog.get_logger(module=__name__)
@@ -135,7 +144,7 @@ class Runner:
         modelled = self._models.submit(job.request.model or "", self._input(job, image, image_key)).result()
         lease.check()
         with watch.stage("render"):
-            files = render(modelled.segmentation, image, job.request.outputs)
+            files = render(modelled.segmentation, image, job.request)
         lease.check()
         with watch.stage("store"):
             self._store(job, files)
@@ -199,9 +208,10 @@ def _image_key(sha256: str, job: Job) -> str:
     return f"{sha256} {job.request.auto_orient}"
 
 
-def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]) -> dict[Artifact, bytes]:
+def render(segmentation: Segmentation, image: Image, request: SegmentationRequest) -> dict[Artifact, bytes]:
     """The files of an attempt; the result document is the last, for it says that the others are there."""
     height, width = segmentation.category_map.shape
+    outputs = request.outputs
     files: dict[Artifact, bytes] = {}
     if Output.CATEGORY_MASK in outputs:
         files[Artifact.CATEGORY_MASK] = render_category_mask(segmentation)
@@ -215,6 +225,8 @@ def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]
         files[Artifact.OVERLAY] = render_overlay(
             image, segmentation.category_map, segmentation.annotation_specs
         )
+    if Output.DETECTIONS in outputs or Output.PICTURE in outputs:
+        files |= _render_detections(segmentation, image, request)
     document = ResultDocument(
         width=width,
         height=height,
@@ -224,4 +236,21 @@ def render(segmentation: Segmentation, image: Image, outputs: tuple[Output, ...]
         outputs=outputs,
     )
     files[Artifact.PREDICTION] = document.to_json().encode()
+    return files
+
+
+def _render_detections(
+    segmentation: Segmentation, image: Image, request: SegmentationRequest
+) -> dict[Artifact, bytes]:
+    """The files that show the segments which the request chose."""
+    options = request.detections or DetectionOptions()
+    chosen = choose(segmentation.segments, options)
+    files = {}
+    if Output.DETECTIONS in request.outputs:
+        detections = to_detections(chosen, segmentation, options)
+        files[Artifact.DETECTIONS] = detections.to_json().encode()
+    if Output.PICTURE in request.outputs:
+        files[Artifact.PICTURE] = render_picture(
+            image, chosen.values(), segmentation.annotation_specs, request.picture or PictureOptions()
+        )
     return files

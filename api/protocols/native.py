@@ -32,11 +32,12 @@ from maskline.jobs import Job, JobState
 from maskline.ports import Idempotency
 from maskline.requests import Output
 from maskline.resources import JobPage, JobResource
-from maskline.results import Prediction, SegmentList, SegmentPictureList
+from maskline.results import DetectionList, Prediction, SegmentList, SegmentPictureList
 from maskline.wire import WireModel
 
 JSON = "application/json"
 PNG = "image/png"
+JPEG = "image/jpeg"
 EVENTS = "text/event-stream"
 JOBS_PATH = "/v1/jobs"
 _POLL_AFTER_S = 1
@@ -108,6 +109,8 @@ def make_blueprint(services: Services) -> Blueprint:
         (f"{JOBS_PATH}/<job_id>/overlay.png", "GET", views.get_overlay),
         (f"{JOBS_PATH}/<job_id>/segments", "GET", views.get_segments),
         (f"{JOBS_PATH}/<job_id>/segmentMasks", "GET", views.get_segment_masks),
+        (f"{JOBS_PATH}/<job_id>/detections", "GET", views.get_detections),
+        (f"{JOBS_PATH}/<job_id>/picture.jpg", "GET", views.get_picture),
         (f"{JOBS_PATH}/<job_id>/events", "GET", views.get_events),
     ):
         blueprint.add_url_rule(rule, view.__name__, view, methods=[method])
@@ -245,6 +248,24 @@ class _JobViews:
     )
     def get_segment_masks(self, job_id: str) -> Response:
         return self._file(job_id, Artifact.SEGMENT_MASKS, Output.SEGMENT_MASKS)
+
+    @operation(
+        "The segments that the request's `detections` chose, with their outlines",
+        tag="results",
+        answers={200: (JSON, DetectionList)},
+        problems=(404, 409),
+    )
+    def get_detections(self, job_id: str) -> Response:
+        return self._file(job_id, Artifact.DETECTIONS, Output.DETECTIONS)
+
+    @operation(
+        "The image with the detections drawn on it",
+        tag="results",
+        answers={200: (JPEG, BINARY)},
+        problems=(404, 409),
+    )
+    def get_picture(self, job_id: str) -> Response:
+        return self._file(job_id, Artifact.PICTURE, Output.PICTURE)
 
     @operation(
         "The image with the categories painted over it; made when it is asked for first",

@@ -1,0 +1,159 @@
+"""Detections against torchvision's suppression, OpenCV's filling and what ``supervision`` draws."""
+
+from io import BytesIO
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.ops import batched_nms
+
+from maskline.requests import DetectionOptions, PictureOptions
+from maskline.results import DetectionList
+from tests.factories import picture
+from worker.colors import annotation_specs
+from worker.detections import choose, to_detections
+from worker.family import Segmentation, SegmentMask
+from worker.masks import decode_rle
+from worker.packed_mask import PackedMask
+from worker.picture import render_picture
+
+SIZE = 64, 96
+SPECS = annotation_specs(["a", "b", "c"])
+
+boxes = st.tuples(st.integers(0, 80), st.integers(0, 50), st.integers(1, 16), st.integers(1, 14))
+segments_drawn = st.lists(st.tuples(boxes, st.integers(1, 3), st.integers(0, 1000)), max_size=20)
+
+
+def rectangle(x: int, y: int, width: int, height: int) -> NDArray[np.bool_]:
+    mask = np.zeros(SIZE, np.bool_)
+    mask[y : y + height, x : x + width] = True
+    return mask
+
+
+def segment(mask: NDArray[np.bool_], category_id: int = 1, score: float = 0.9) -> SegmentMask:
+    label = SPECS[category_id].display_name
+    return SegmentMask(label=label, category_id=category_id, score=score, packed=PackedMask.pack(mask))
+
+
+def detections(*segments: SegmentMask, **options: float) -> DetectionList:
+    chosen = DetectionOptions.model_validate(options)
+    nothing = np.zeros(SIZE, np.uint8)
+    made = Segmentation(
+        category_map=nothing, confidence_map=nothing, segments=segments, annotation_specs=SPECS
+    )
+    listed = to_detections(choose(segments, chosen), made, chosen)
+    return DetectionList.model_validate_json(listed.to_json())
+
+
+@settings(deadline=None, max_examples=60)
+@given(drawn=segments_drawn, threshold=st.sampled_from([0.0, 0.3, 0.7, 1.0]), across=st.booleans())
+def test_what_is_covered_is_left_out_as_torchvision_does(
+    drawn: list[tuple[tuple[int, int, int, int], int, int]], threshold: float, across: bool
+) -> None:
+    # Scores differ, as ties have no agreed order.
+    segments = [
+        segment(rectangle(*box), category, (s + i / 100) / 1001) for i, (box, category, s) in enumerate(drawn)
+    ]
+    chosen = choose(segments, DetectionOptions(max_overlap=threshold, across_categories=across))
+    corners = torch.tensor([[x, y, x + w, y + h] for (x, y, w, h), _, _ in drawn], dtype=torch.float64)
+    kept = batched_nms(
+        corners.reshape(-1, 4),
+        torch.tensor([one.score for one in segments], dtype=torch.float64),
+        torch.tensor([0 if across else one.category_id for one in segments]),
+        threshold,
+    )
+    assert [number - 1 for number in chosen] == kept.tolist()
+
+
+def test_what_is_chosen() -> None:
+    segments = [
+        segment(rectangle(0, 0, 9, 9), 1, 0.5),
+        segment(rectangle(20, 0, 9, 9), 2, 0.9),
+        segment(np.zeros(SIZE, np.bool_), 1, 0.99),
+        segment(rectangle(40, 0, 9, 9), 3, 0.2),
+        segment(rectangle(60, 0, 9, 9), 2, 0.7),
+    ]
+    assert list(choose(segments, DetectionOptions())) == [2, 5, 1, 4]
+    assert list(choose(segments, DetectionOptions(min_score=0.5))) == [2, 5, 1]
+    assert list(choose(segments, DetectionOptions(most=2))) == [2, 5]
+    assert list(choose(segments, DetectionOptions(labels=("a", "c")))) == [1, 4]
+    assert list(choose([], DetectionOptions())) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_outlines_filled_are_the_parts(seed: int) -> None:
+    noise = np.random.default_rng(seed).random(SIZE).astype(np.float32)
+    mask = cv2.GaussianBlur(noise, (0, 0), 3) > 0.5
+    [one] = detections(segment(mask)).detections
+    filled = np.zeros(SIZE, np.uint8)
+    cv2.fillPoly(filled, [np.array(polygon) for polygon in one.polygons], 1)
+    whole = decode_rle(one.segmentation)
+    assert np.array_equal(whole, mask)
+    holes = (filled > 0) & ~mask
+    contours, hierarchy = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    assert (filled > 0)[mask].all()
+    assert holes.any() == bool((hierarchy[0, :, 3] >= 0).any())
+    areas = [cv2.contourArea(np.array(polygon)) for polygon in one.polygons]
+    assert areas == sorted(areas, reverse=True)
+    assert len(areas) == sum(hierarchy[0, :, 3] < 0)
+    assert contours
+
+
+def test_a_speck_is_a_polygon_too() -> None:
+    [one] = detections(segment(rectangle(5, 7, 1, 1))).detections
+    assert one.polygons == (((5, 7),) * 3,)
+    assert one.bbox == (5, 7, 1, 1)
+
+
+def test_less_detail_is_fewer_points_near_the_same_place() -> None:
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    disc = np.asarray((x - 50) ** 2 + (y - 30) ** 2 <= 25**2)
+    fine, coarse = (detections(segment(disc), outlineDetail=d).detections[0] for d in (1, 0))
+    assert len(coarse.polygons[0]) < len(fine.polygons[0]) / 2
+    filled = np.zeros(SIZE, np.uint8)
+    cv2.fillPoly(filled, [np.array(coarse.polygons[0])], 1)
+    assert np.count_nonzero(filled & disc) > 0.8 * np.count_nonzero(disc)
+    assert coarse.segmentation == fine.segmentation
+
+
+def test_outlines_are_where_supervision_draws_them() -> None:
+    sv = pytest.importorskip("supervision")
+    image = picture(*SIZE)
+    mask = rectangle(20, 10, 30, 40)
+    color = tuple(int(SPECS[1].color[i : i + 2], 16) for i in (1, 3, 5))
+    theirs = sv.PolygonAnnotator(color=sv.Color(*color[::-1]), thickness=3).annotate(
+        np.zeros_like(image),
+        sv.Detections(xyxy=np.array([[20, 10, 50, 50]]), mask=mask[None], class_id=np.array([1])),
+    )
+    jpeg = render_picture(image, [segment(mask)], SPECS, PictureOptions(stroke=3))
+    drawn = np.asarray(Image.open(BytesIO(jpeg))).astype(int)
+    outline = theirs.any(axis=2)
+    assert outline.any()
+    assert np.abs(drawn[outline] - np.array(color)).mean() < 12
+    outside = ~cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    assert np.abs(drawn[outside] - image[outside]).mean() < 8
+
+
+def test_labels_are_written_where_there_is_room() -> None:
+    image = np.full((*SIZE, 3), 128, np.uint8)
+    one = segment(rectangle(70, 0, 20, 20))
+    plain, named = (
+        np.asarray(Image.open(BytesIO(render_picture(image, [one], SPECS, PictureOptions(labels=labels)))))
+        for labels in (False, True)
+    )
+    changed = np.abs(plain.astype(int) - named).max(axis=2) > 40
+    rows, columns = np.nonzero(changed)
+    assert changed.sum() > 50
+    assert columns.min() >= 0
+    assert rows.max() < 30
+
+
+def test_the_image_is_not_changed() -> None:
+    image = picture(*SIZE)
+    render_picture(image, [segment(rectangle(1, 1, 30, 30))], SPECS, PictureOptions())
+    assert np.array_equal(image, picture(*SIZE))
