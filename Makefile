@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-compile --no-warn-conflicts -c constraints.txt
 # Only its photos are wanted; what it needs to run would double the size of the environment.
 PHOTOS := --no-deps scikit-image
+# They want opencv-python, which would overwrite our OpenCV, an older Pillow and NumPy, and PyAV: none is needed
+# for what the tests call. What is needed is in the extra "dev".
+CLIENTS := --no-deps inference-sdk supervision
 MODEL ?= grabcut
 ARGS ?=
 
@@ -45,6 +48,7 @@ constraints: ## Pin the newest versions of everything in constraints.txt
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
 	build/constraints/bin/python -m pip --quiet install '.[dev]'
 	build/constraints/bin/python -m pip --quiet install $(PHOTOS)
+	build/constraints/bin/python -m pip --quiet install $(CLIENTS)
 	build/constraints/bin/python -m pip freeze --exclude maskline | grep -v '@' > constraints.txt
 	rm -rf build/constraints
 
@@ -64,4 +68,5 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
 	$(INSTALL) $(PHOTOS)
+	$(INSTALL) $(CLIENTS)
 	@touch $@ $(VENV)/.demo

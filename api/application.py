@@ -3,21 +3,24 @@
 import logging
 import pkgutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from importlib import import_module
+from types import ModuleType
 
 import structlog
 from flask import Flask, Response, g, request
 
 from api import keys, models, protocols, service_routes
-from api.authentication import authenticate, key_of
+from api.authentication import KeyBearer, authenticate, key_of
 from api.body import BROKEN_OFF
 from api.errors import install_error_handlers
 from api.services import Services
 from maskline.jobs import new_job_id
 
-_OPEN_PATHS = ("/healthz", "/readyz", "/openapi.json", "/docs", "/v1/artifacts/")
+_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/info"})
+_OPEN_FOLDERS = ("/docs/", "/v1/artifacts/")
 
 _DRAINED_IMAGES = 4  # as many of the largest size does a refused request get to send
 _CHUNK_BYTES = 1 << 18
@@ -31,21 +34,23 @@ def create_app(services: Services) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.config["MAX_FORM_MEMORY_SIZE"] = None  # max_content_length, set by each view, bounds it
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_image_bytes * 2
-    _install_door(app, services)
     spoken = [
         import_module(f"{protocols.__name__}.{module.name}")
         for module in pkgutil.iter_modules(protocols.__path__)
     ]
+    _install_door(app, services, [protocol for protocol in spoken if hasattr(protocol, "key_in")])
     install_error_handlers(app, [protocol for protocol in spoken if hasattr(protocol, "speaks_to")])
-    for protocol in spoken:
-        app.register_blueprint(protocol.make_blueprint(services))
-    for routes in (models, keys, service_routes):
-        app.register_blueprint(routes.make_blueprint(services))
     service_routes.install_docs(app)
+    for routes in (models, keys, service_routes, *sorted(spoken, key=_takes_the_rest)):
+        app.register_blueprint(routes.make_blueprint(services))
     return app
 
 
-def _install_door(app: Flask, services: Services) -> None:
+def _takes_the_rest(protocol: ModuleType) -> bool:
+    return hasattr(protocol, "TAKES_THE_REST")
+
+
+def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) -> None:
     admin_key = services.settings.admin_key
     admin_key_text = admin_key.get_secret_value() if admin_key else None
     if admin_key is None:
@@ -60,8 +65,10 @@ def _install_door(app: Flask, services: Services) -> None:
         known = {"job": job_id} if job_id else {}
         structlog.contextvars.bind_contextvars(request=request_id, **known)
         is_front_page = request.path == "/" and request.method in ("GET", "HEAD")
-        if not is_front_page and not request.path.startswith(_OPEN_PATHS):
-            g.caller = authenticate(key_of(request), admin_key_text, services.keys)
+        is_open = request.path in _OPEN_PATHS or request.path.startswith(_OPEN_FOLDERS)
+        if not is_front_page and not is_open:
+            key = key_of(request) or next(filter(None, (bearer.key_in(request) for bearer in bearers)), None)
+            g.caller = authenticate(key, admin_key_text, services.keys)
 
     @app.after_request
     def leave(response: Response) -> Response:

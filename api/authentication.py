@@ -6,6 +6,7 @@ Google's clients call that ``X-Goog-Api-Key``.
 import hmac
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from flask import Request
 
@@ -29,6 +30,14 @@ class Caller:
         """
         if not self.is_admin:
             raise Forbidden("this needs the administrator's key")
+
+
+class KeyBearer(Protocol):
+    """Where else a protocol's clients put their key: what a file of ``api/protocols`` may have too."""
+
+    def key_in(self, request: Request) -> str | None:
+        """The key of a request of this protocol's; None where it is another's, or has none."""
+        ...
 
 
 _KEY_HEADERS = ("X-API-Key", "X-Goog-Api-Key")

@@ -250,4 +250,5 @@ _STATUS_WORDS = {
     429: "Too much waits already",
     503: "Not now; try again after `Retry-After` seconds",
     504: "It did not end in time, and goes on",
+    408: "It did not end in time, and goes on",
 }

@@ -75,6 +75,12 @@ class Cards:
             self._read()
         return [card for name, card in sorted(self._cards.items()) if name == card.id]
 
+    def by_name(self) -> dict[str, ModelCard]:
+        """The card of each model by its id, and by each of its aliases."""
+        if self._is_stale():
+            self._read()
+        return dict(self._cards)
+
     def _is_stale(self) -> bool:
         return time.monotonic() - self._read_at > _CARDS_FRESH_S
 

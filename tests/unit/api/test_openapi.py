@@ -1,6 +1,7 @@
 """The OpenAPI document: valid, whole, and true."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
 
 def test_every_route_is_in_it(api: Api, document: dict[str, Any]) -> None:
     routes = {
-        (rule.rule.replace("<path:", "<").replace("<", "{").replace(">", "}"), method.lower())
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in api.client.application.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if (rule.rule, method) != ("/", "GET") and not rule.rule.startswith(tuple(UNDOCUMENTED))

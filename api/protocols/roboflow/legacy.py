@@ -1,0 +1,114 @@
+"""v0: ``/{dataset_id}/{version_id}``, the image as the body and everything else in the query."""
+
+from contextlib import closing
+
+from flask import Blueprint, Response, g, request
+
+from api.openapi import BINARY, operation
+from api.protocols.roboflow.answers import (
+    JSON,
+    Answers,
+    InstanceSegmentationInferenceResponse,
+    StubResponse,
+    headers_of,
+    to_json,
+)
+from api.protocols.roboflow.dialect import PROBLEM
+from api.protocols.roboflow.fields import AnswerFormat, LegacyQuery
+from api.protocols.roboflow.images import Given, read_body
+from api.protocols.roboflow.paths import DATASET
+from api.protocols.roboflow.tasks import submission_of, task_of
+from api.services import Services
+from api.synchronous import SynchronousCalls
+from maskline.errors import MalformedRequest
+from maskline.requests import DetectionOptions, PictureOptions
+from maskline.results import ModelCard
+
+JPEG = "image/jpeg"
+_TAG = "roboflow"
+_STUB_VERSION = "0"
+
+
+def add_routes(blueprint: Blueprint, services: Services) -> None:
+    """The route of v0, for an image in the body and for one at a URL."""
+    views = _LegacyViews(services)
+    rule = f"/<{DATASET}:dataset_id>/<version_id>"
+    blueprint.add_url_rule(rule, view_func=views.infer_legacy, endpoint="infer_legacy", methods=["POST"])
+    blueprint.add_url_rule(
+        rule, view_func=views.infer_legacy_url, endpoint="infer_legacy_url", methods=["GET"]
+    )
+
+
+class _LegacyViews:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._calls = SynchronousCalls(services)
+        self._answers = Answers(services)
+
+    @operation(
+        "Run a model on an image and answer with its predictions (Roboflow v0)",
+        tag=_TAG,
+        query=LegacyQuery,
+        bodies={
+            "application/json": {"type": "string", "format": "base64"},
+            "application/x-www-form-urlencoded": {"type": "string", "format": "base64"},
+            "multipart/form-data": {"type": "object", "properties": {"file": BINARY}},
+        },
+        answers={200: (JSON, InstanceSegmentationInferenceResponse)},
+        problems=(400, 404, 408, 413, 415, 422, 429),
+        problem=PROBLEM,
+    )
+    def infer_legacy(self, dataset_id: str, version_id: str, query: LegacyQuery) -> Response:
+        model = self._find(dataset_id, version_id)
+        if isinstance(model, StubResponse):
+            return Response(to_json(model), mimetype=JSON)
+        if query.image is not None:
+            return self._infer(Given(url=query.image), model, query)
+        return self._infer(read_body(request, self._services.settings.max_image_bytes), model, query)
+
+    @operation(
+        "Run a model on the image at a URL and answer with its predictions (Roboflow v0)",
+        tag=_TAG,
+        query=LegacyQuery,
+        answers={200: (JSON, InstanceSegmentationInferenceResponse)},
+        problems=(400, 404, 408, 413, 415, 422, 429),
+        problem=PROBLEM,
+    )
+    def infer_legacy_url(self, dataset_id: str, version_id: str, query: LegacyQuery) -> Response:
+        model = self._find(dataset_id, version_id)
+        if isinstance(model, StubResponse):
+            return Response(to_json(model), mimetype=JSON)
+        if query.image is None:
+            raise MalformedRequest("there is no image; give its URL as the query parameter 'image'")
+        return self._infer(Given(url=query.image), model, query)
+
+    def _find(self, dataset_id: str, version_id: str) -> ModelCard | StubResponse:
+        """The model, or what stands for a dataset that has no version yet: as upstream, its version 0.
+
+        Raises:
+            ModelNotFound: there is neither.
+        """
+        model_id = f"{dataset_id}/{version_id}"
+        known = self._services.cards.by_name()
+        if version_id == _STUB_VERSION and model_id not in known:
+            for name, card in known.items():
+                if name == dataset_id or name.startswith(f"{dataset_id}/"):
+                    return StubResponse(model_id=model_id, task_type=task_of(card))
+        return self._services.cards.find(model_id)
+
+    def _infer(self, given: Given, card: ModelCard, query: LegacyQuery) -> Response:
+        task = task_of(card)
+        has_picture = query.format is not AnswerFormat.JSON
+        detections = DetectionOptions(
+            min_score=query.confidence,
+            max_overlap=query.overlap,
+            most=query.max_detections,
+            outline_detail=query.outline_detail,
+        )
+        picture = PictureOptions(labels=query.labels, stroke=query.stroke) if has_picture else None
+        with closing(given):
+            submission = submission_of(given, card, task, asked=query, detections=detections, picture=picture)
+            [job] = self._calls.run(g.caller.tenant, [submission])
+        if query.format is AnswerFormat.IMAGE:
+            return Response(self._answers.picture(job), mimetype=JPEG, headers=headers_of(job))
+        return self._answers.respond(job, self._answers.of_task(job, task, query.response_mask_format))

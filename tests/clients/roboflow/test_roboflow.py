@@ -1,0 +1,222 @@
+"""``inference_sdk.InferenceHTTPClient``, unchanged, against a running service.
+
+Masks are read from the answers by ``supervision``, and held against those of the native API.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskline import Client
+from maskline.local import Stack
+from maskline.requests import Output, Subtask
+from tests.factories import encoded, picture
+
+pytest.importorskip("inference_sdk")
+from inference_sdk import InferenceConfiguration, InferenceHTTPClient
+from inference_sdk.http.errors import HTTPCallErrorError
+from supervision import Detections
+
+RGB = picture(96, 144)
+PNG = encoded(RGB, "PNG")
+CONTENT = base64.b64encode(PNG).decode()
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+def configured(stack: Stack, **fields: Any) -> InferenceHTTPClient:
+    client = InferenceHTTPClient(api_url=stack.url, api_key=stack.api_key)
+    return client.configure(InferenceConfiguration(api_key_transport="legacy", **fields))
+
+
+@pytest.fixture
+def v0(stack: Stack) -> InferenceHTTPClient:
+    return configured(stack).select_api_v0()
+
+
+@pytest.fixture(scope="module")
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, params={"api_key": stack.api_key}, timeout=60) as connected:
+        yield connected
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
+
+
+def category_mask(native: Client, model: str, **request: Any) -> np.ndarray:
+    job = native.submit(PNG, model=model, **request)
+    return pixels(native.category_mask(native.wait(job.id, timeout=100).id))
+
+
+def masks_of(answer: dict[str, Any]) -> np.ndarray:
+    found = Detections.from_inference(answer)
+    assert found.mask is not None
+    return np.asarray(found.mask)
+
+
+class TestV0:
+    def test_instances_are_those_of_the_native_api(self, v0: InferenceHTTPClient, native: Client) -> None:
+        answer = v0.infer(CONTENT, model_id="grabcut/1")
+        assert answer["image"] == {"width": 144, "height": 96}
+        expected = category_mask(native, "grabcut")
+        [one] = answer["predictions"]
+        [mask] = masks_of(answer)
+        assert np.array_equal(mask, expected == one["class_id"])
+        rows, columns = np.nonzero(mask)
+        assert one["x"] == (columns.min() + columns.max() + 1) / 2
+        assert one["y"] == (rows.min() + rows.max() + 1) / 2
+        assert (one["width"], one["height"]) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
+        assert one["class"] == "segment-1"
+        assert 0.4 <= one["confidence"] <= 1
+        assert native.get(answer["inference_id"]).metadata == {"source": "external", "sourceInfo": "external"}
+
+    def test_the_polygon_is_the_outline_of_the_largest_part(self, v0: InferenceHTTPClient) -> None:
+        answer = v0.infer(CONTENT, model_id="grabcut/1")
+        [whole] = masks_of(answer)
+        del answer["predictions"][0]["rle"]
+        [outlined] = masks_of(answer)
+        assert np.array_equal(outlined & whole, outlined) or outlined.sum() >= whole.sum() * 0.99
+
+    def test_instances_of_a_model_with_categories(self, stack: Stack, native: Client) -> None:
+        client = configured(stack, confidence_threshold=0.1, iou_threshold=100).select_api_v0()
+        answer = client.infer(CONTENT, model_id="mine/mask2former")
+        job = native.submit(
+            PNG,
+            model="mine/mask2former",
+            subtask=Subtask.INSTANCE,
+            parameters={"threshold": 0.1},
+            outputs=[Output.DETECTIONS, Output.SEGMENTS],
+        )
+        segments = native.segments(native.wait(job.id, timeout=100).id).segments
+        found = {(one["class"], one["class_id"], one["confidence"]) for one in answer["predictions"]}
+        assert found == {(one.label, one.category_id, one.score) for one in segments}
+        assert found
+        scores = [one["confidence"] for one in answer["predictions"]]
+        assert scores == sorted(scores, reverse=True)
+        areas = sorted(int(mask.sum()) for mask in masks_of(answer))
+        assert areas == sorted(segment.area for segment in segments)
+
+    def test_classes_of_pixels(self, stack: Stack, native: Client) -> None:
+        client = configured(stack, confidence_threshold=0.2).select_api_v0()
+        answer = client.infer(CONTENT, model_id="mine/segformer")
+        expected = category_mask(native, "mine/segformer", parameters={"confidenceThreshold": 0.2})
+        prediction = answer["predictions"]
+        mask = Image.open(io.BytesIO(base64.b64decode(prediction["segmentation_mask"])))
+        assert mask.mode == "L"
+        assert np.array_equal(np.asarray(mask), expected)
+        assert prediction["class_map"]["0"] == "background"
+        assert prediction["class_map"]["1"] == "class 0"
+        assert pixels(base64.b64decode(prediction["confidence_mask"])).shape == expected.shape
+
+    @pytest.mark.parametrize("model", ["grabcut/1", "mine/segformer"])
+    def test_the_picture_instead_of_predictions(self, stack: Stack, model: str) -> None:
+        client = configured(
+            stack, format="image", visualize_labels=True, stroke_width=3, confidence_threshold=0.1
+        )
+        jpeg = base64.b64decode(client.select_api_v0().infer(CONTENT, model_id=model)["visualization"])
+        drawn = Image.open(io.BytesIO(jpeg))
+        assert (drawn.format, drawn.size) == ("JPEG", (144, 96))
+        assert np.abs(np.asarray(drawn).astype(int) - RGB).max() > 50
+
+    def test_several_images_and_the_client_s_own_resizing(self, stack: Stack) -> None:
+        client = configured(
+            stack, client_downsizing_disabled=False, default_max_input_size=72, max_concurrent_requests=2
+        )
+        answers = client.select_api_v0().infer([RGB, RGB], model_id="grabcut/1")
+        for answer in answers:
+            assert answer["image"] == {"width": 144, "height": 96}
+            assert answer["predictions"][0]["x"] == pytest.approx(40, abs=3)
+
+    @pytest.mark.parametrize("transport", ["both", "header"])
+    def test_the_key_in_the_header(self, stack: Stack, transport: str) -> None:
+        client = InferenceHTTPClient(api_url=stack.url, api_key=stack.api_key)
+        client.configure(InferenceConfiguration(api_key_transport=transport))
+        assert client.select_api_v0().infer(CONTENT, model_id="grabcut/1")["predictions"]
+
+    async def _infer_async(self, client: InferenceHTTPClient) -> Any:
+        return await client.infer_async(CONTENT, model_id="grabcut/1")
+
+    def test_the_asynchronous_client(self, v0: InferenceHTTPClient) -> None:
+        import asyncio
+
+        assert asyncio.run(self._infer_async(v0))["predictions"]
+
+    @pytest.mark.parametrize(
+        ("model", "content", "status", "words"),
+        [
+            ("none/1", CONTENT, 404, "there is no model 'none/1'; there are: .*grabcut"),
+            ("grabcut/1", base64.b64encode(b"no image").decode(), 422, "no image that can be read"),
+            ("grabcut/1", base64.b64encode(PNG[:900]).decode(), 422, "damaged or cut off"),
+            ("grabcut/1", base64.b64encode(b"0" * 3_030_000).decode(), 413, "3000000 are taken"),
+            ("grabcut/1", base64.b64encode(b"0" * 9_100_000).decode(), 413, "larger than the"),
+        ],
+    )
+    def test_errors(self, stack: Stack, model: str, content: str, status: int, words: str) -> None:
+        with pytest.raises(HTTPCallErrorError) as raised:
+            configured(stack).select_api_v0().infer(content, model_id=model)
+        assert raised.value.status_code == status
+        assert re.search(words, raised.value.api_message), raised.value.api_message
+
+    def test_a_wrong_key_is_told_and_not_shown(self, stack: Stack) -> None:
+        client = InferenceHTTPClient(api_url=stack.url, api_key="mk_wrong_and_long_enough")
+        client.configure(InferenceConfiguration(api_key_transport="legacy"))
+        with pytest.raises(HTTPCallErrorError) as raised:
+            client.select_api_v0().infer(CONTENT, model_id="grabcut/1")
+        assert raised.value.status_code == 401
+        assert "unknown, revoked or expired" in raised.value.api_message
+        logs = "".join(file.read_text() for file in stack.log_dir.glob("*.log"))
+        assert "mk_wrong_and" not in logs
+        assert stack.api_key not in logs
+
+
+class TestSnippets:
+    """The calls of Roboflow's own documents, which need no client."""
+
+    @pytest.mark.parametrize(
+        ("media_type", "body"),
+        [
+            ("application/x-www-form-urlencoded", CONTENT),  # base64 image | curl -d @-
+            ("application/json", CONTENT),
+            ("", CONTENT),
+            ("text/plain", "data:image/png;base64," + CONTENT),
+            ("application/x-www-form-urlencoded", CONTENT.replace("+", "%2B").replace("/", "%2F")),
+            ("text/plain", "\n".join(CONTENT[i : i + 76] for i in range(0, len(CONTENT), 76))),
+        ],
+    )
+    def test_base64_bodies(self, http: httpx.Client, media_type: str, body: str) -> None:
+        headers = {"Content-Type": media_type} if media_type else {}
+        answer = http.post("/grabcut/1", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["predictions"]) == 1
+
+    def test_a_multipart_file(self, http: httpx.Client) -> None:
+        answer = http.post("/grabcut/1", files={"file": ("a.png", PNG, "image/png")})
+        assert len(answer.json()["predictions"]) == 1
+
+    def test_an_image_by_its_url(self, http: httpx.Client, stack: Stack, native: Client) -> None:
+        done = native.wait(native.submit(PNG).id, timeout=60)
+        assert done.prediction is not None
+        url = done.prediction.category_mask
+        for send in (http.post, http.get):
+            answer = send("/grabcut/1", params={"image": url, "api_key": stack.api_key})
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["image"] == {"width": 144, "height": 96}
+        lost = http.get(
+            "/grabcut/1",
+            params={
+                "image": f"{stack.url}/v1/artifacts/nowhere?expires=1&signature=no",
+                "api_key": stack.api_key,
+            },
+        )
+        assert (lost.status_code, "404" in lost.json()["message"]) == (422, True), lost.text

@@ -1,0 +1,229 @@
+"""The Roboflow protocol over the in-memory doubles: what becomes of each field, and what is refused."""
+
+import base64
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api.protocols.roboflow.grayscale import to_grayscale
+from maskline.jobs import Job
+from maskline.requests import DetectionOptions, Output, PictureOptions, Subtask
+from maskline.results import ModelCard
+from tests.factories import make_card
+from tests.unit.api.conftest import ADMIN_KEY, PNG, Api, MakeApi, told
+
+BODY = base64.b64encode(PNG)
+THRESHOLDS: Any = {"properties": {"confidenceThreshold": {}, "threshold": {}}}
+
+
+def semantic_card() -> ModelCard:
+    return make_card("mine/semantic").model_copy(update={"subtasks": (Subtask.SEMANTIC,)})
+
+
+def panoptic_card() -> ModelCard:
+    update = {"subtasks": (Subtask.PANOPTIC, Subtask.SEMANTIC), "parameters_schema": THRESHOLDS}
+    return make_card("mine/panoptic").model_copy(update=update)
+
+
+@pytest.fixture
+def hasty(make_api: MakeApi) -> Api:
+    """A service that waits for no job; its call's job can be looked at."""
+    api = make_api(max_wait="0.01", max_image_bytes="200000")
+    aliased = make_card().model_copy(update={"aliases": ("grabcut/1",)})
+    api.services.models.publish("w", [aliased, semantic_card(), panoptic_card()], 60)
+    return api
+
+
+def job_of(api: Api, answer: Any) -> Job:
+    assert answer.status_code == 408, answer.text
+    [listed] = api.jobs.page("default", state=None, model=None, size=9, token=None).jobs
+    assert listed.id in told(answer)["message"]
+    return api.jobs.get("default", listed.id)
+
+
+def sent(api: Api, query: str = "", model: str = "grabcut/1") -> Job:
+    return job_of(api, api.client.post(f"/{model}?{query}", data=BODY))
+
+
+def test_defaults_are_roboflow_s(hasty: Api) -> None:
+    request = sent(hasty).request
+    assert (request.model, request.subtask, request.auto_orient) == ("grabcut", Subtask.INSTANCE, True)
+    assert request.detections == DetectionOptions(min_score=0.4, max_overlap=0.3, most=300)
+    assert request.outputs == (Output.CATEGORY_MASK, Output.CONFIDENCE_MASK, Output.DETECTIONS)
+    assert request.parameters == {}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("confidence=40", {"min_score": 0.4}),
+        ("confidence=0.001", {"min_score": 0.01}),
+        ("confidence=best", {"min_score": 0.4}),
+        ("overlap=55", {"max_overlap": 0.55}),
+        ("max_detections=7", {"most": 7}),
+        ("mask_decode_mode=fast", {"outline_detail": 0}),
+        ("mask_decode_mode=tradeoff", {"outline_detail": 0}),
+        ("mask_decode_mode=tradeoff&tradeoff_factor=0.3", {"outline_detail": 0.3}),
+        ("mask_decode_mode=accurate&tradeoff_factor=0.3", {"outline_detail": 1}),
+    ],
+)
+def test_what_chooses_the_predictions(hasty: Api, query: str, expected: dict[str, float]) -> None:
+    detections = sent(hasty, query).request.detections
+    assert detections is not None
+    assert {name: getattr(detections, name) for name in expected} == expected
+
+
+def test_the_picture_and_the_rest(hasty: Api) -> None:
+    request = sent(
+        hasty,
+        "format=image&labels=True&stroke=4&disable_preproc_auto_orient=True&source=me&source_info=here"
+        "&disable_preproc_contrast=true&disable_preproc_grayscale=1&disable_preproc_static_crop=False"
+        "&disable_active_learning=False&active_learning_target_dataset=d&keypoint_confidence=0.2"
+        "&image_type=base64&countinference=False&nobody_knows=1",
+    ).request
+    assert request.picture == PictureOptions(labels=True, stroke=4)
+    assert Output.PICTURE in request.outputs
+    assert request.auto_orient is False
+    assert request.metadata == {"source": "me", "sourceInfo": "here"}
+
+
+def test_models_are_asked_for_what_they_do(hasty: Api) -> None:
+    request = sent(hasty, "confidence=0.2", "mine/panoptic").request
+    assert (request.subtask, request.parameters) == (Subtask.PANOPTIC, {"threshold": 0.2})
+
+
+def test_classes_of_pixels_have_a_confidence_each(hasty: Api) -> None:
+    request = sent(hasty, "confidence=20&format=image_and_json", "mine/semantic").request
+    assert request.subtask is Subtask.SEMANTIC
+    assert request.parameters == {"confidenceThreshold": 0.2}
+    assert request.outputs == (Output.CATEGORY_MASK, Output.CONFIDENCE_MASK, Output.PICTURE)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_an_image_by_its_url(hasty: Api, method: str) -> None:
+    answer = hasty.client.open("/grabcut/1?image=http://example.com/a.jpg", method=method)
+    assert job_of(hasty, answer).image.url == "http://example.com/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "right"),
+    [
+        ("confidence=200", "confidence", "a percentage up to 100"),
+        ("confidence=-1", "confidence", "from 0 to 1"),
+        ("confidence=nan", "confidence", "from 0 to 1"),
+        ("confidence=much", "confidence", "words best and default"),
+        ("overlap=x", "overlap", "from 0 to 1"),
+        ("format=xml", "format", "'json', 'image' or 'image_and_json'"),
+        ("image_type=numpy", "image_type", "pickle"),
+        ("image=ftp://example.com", "image", "http or https"),
+        ("mask_decode_mode=best", "mask_decode_mode", "'accurate', 'fast' or 'tradeoff'"),
+        ("tradeoff_factor=2", "tradeoff_factor", "less than or equal to 1"),
+        ("max_detections=0", "max_detections", "greater than or equal to 1"),
+        ("stroke=0", "stroke", "greater than or equal to 1"),
+        ("labels=perhaps", "labels", "valid boolean"),
+    ],
+)
+def test_what_is_out_of_range(hasty: Api, query: str, parameter: str, right: str) -> None:
+    answer = hasty.client.post(f"/grabcut/1?{query}", data=BODY)
+    assert answer.status_code == 422, answer.text
+    [fault] = told(answer)["detail"]
+    assert fault["loc"] == ["query", parameter]
+    assert right in fault["msg"]
+    assert right in told(answer)["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "words"),
+    [
+        (b"", "application/json", 400, "there is no image"),
+        (b" \n", "", 400, "there is no image"),
+        (b"not base64!", "text/plain", 400, "not base64"),
+        (PNG, "image/png", 400, "not base64"),
+        (b"--x--", "multipart/form-data; boundary=x", 400, "needs a file part named 'file'; it has: none"),
+        (base64.b64encode(b"hello"), "", 422, "no image that can be read"),
+        (b"A" * 400_000, "", 413, "larger than"),
+    ],
+)
+def test_bad_images(hasty: Api, body: bytes, content_type: str, status: int, words: str) -> None:
+    answer = hasty.client.post("/grabcut/1", data=body, content_type=content_type)
+    assert (answer.status_code, answer.mimetype) == (status, "application/json")
+    assert words in told(answer)["message"]
+    assert hasty.jobs.queue_depth() == 0
+
+
+def test_a_get_needs_a_url(hasty: Api) -> None:
+    answer = hasty.client.get("/grabcut/1")
+    assert (answer.status_code, "'image'" in told(answer)["message"]) == (400, True)
+
+
+def test_version_0_is_a_stub(hasty: Api) -> None:
+    answer = hasty.client.post("/grabcut/0", data=BODY)
+    assert told(answer) == {"is_stub": True, "model_id": "grabcut/0", "task_type": "instance-segmentation"}
+    assert told(hasty.client.get("/mine/0"))["is_stub"] is True
+    assert hasty.client.post("/none/0").status_code == 404
+
+
+@pytest.mark.parametrize("place", ["query", "bearer", "header"])
+def test_where_the_key_may_be(hasty: Api, place: str) -> None:
+    query = f"?api_key={ADMIN_KEY}" if place == "query" else ""
+    headers = {"Authorization": ""}
+    if place == "bearer":
+        headers = {"Authorization": f"bearer {ADMIN_KEY}"}
+    if place == "header":
+        headers |= {"X-API-Key": ADMIN_KEY}
+    job_of(hasty, hasty.client.post(f"/grabcut/1{query}", data=BODY, headers=headers))
+
+
+@pytest.mark.parametrize(
+    "path", ["/grabcut/1", "/grabcut/1?api_key=wrong", "/infox/1", "/docsx/1", "/healthzz/1"]
+)
+def test_without_a_good_key_nothing_is_said(hasty: Api, path: str) -> None:
+    answer = hasty.client.post(path, data=BODY, headers={"Authorization": ""})
+    assert answer.status_code == 401
+    assert set(told(answer)) == {"message"}
+
+
+def test_keys_in_the_query_are_this_protocol_s_alone(hasty: Api) -> None:
+    answer = hasty.client.get(f"/v1/jobs?api_key={ADMIN_KEY}", headers={"Authorization": ""})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/models", 405),
+        ("POST", "/v1/nothing", 404),
+        ("GET", "/v1/nothing", 404),
+        ("DELETE", "/v1/nothing", 404),
+        ("POST", "/healthz/1", 404),
+        ("POST", "/readyz/1", 404),
+        ("POST", "/models/none", 404),
+        ("POST", "/docs/1", 405),
+    ],
+)
+def test_the_routes_of_others_are_theirs(hasty: Api, method: str, path: str, status: int) -> None:
+    answer = hasty.client.open(path, method=method)
+    assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), answer.text
+
+
+def test_errors_of_routing_are_in_roboflow_s_form(hasty: Api) -> None:
+    answer = hasty.client.delete("/grabcut/1")
+    assert (answer.status_code, set(told(answer))) == (405, {"message"})
+    assert told(hasty.client.post("/none/7", data=BODY)) == {
+        "message": "there is no model 'none/7'; there are: grabcut, mine/panoptic, mine/semantic"
+    }
+
+
+def test_a_palette_is_taken_away_and_nothing_else() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.frombytes("P", (16, 16), values.tobytes())
+    image.putpalette([value for i in range(256) for value in (i, 0, 255 - i)])
+    out = BytesIO()
+    image.save(out, "PNG")
+    gray = Image.open(BytesIO(to_grayscale(out.getvalue())))
+    assert gray.mode == "L"
+    assert np.array_equal(np.asarray(gray), values)
+    assert to_grayscale(to_grayscale(out.getvalue())) == to_grayscale(out.getvalue())
