@@ -6,11 +6,11 @@ The meanings and defaults are those of the server's OpenAPI document (version 1.
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from api.intake import ImageUrl
 from maskline.plain_words import Right
-from maskline.requests import MAX_STROKE
+from maskline.requests import MAX_STROKE, Label
 
 _LEAST_CONFIDENCE = 0.01  # upstream's, and so far as it goes
 DEFAULT_CONFIDENCE = 0.4
@@ -168,6 +168,17 @@ class InferenceImage(Fields):
     """The image's bytes in base64, or its URL."""
 
 
+def _tag_of_images(value: object) -> str:
+    return "[several]" if isinstance(value, list) else "[one]"
+
+
+Images = Annotated[
+    Annotated[InferenceImage, Tag("[one]")]
+    | Annotated[list[InferenceImage], Field(min_length=1), Tag("[several]")],
+    Discriminator(_tag_of_images),
+]
+
+
 class InferenceRequest(Common):
     """Body of ``POST /infer/…``."""
 
@@ -175,7 +186,7 @@ class InferenceRequest(Common):
     """The key; ``Authorization: Bearer`` does as well."""
     model_id: Annotated[str, Field(min_length=1, max_length=256)]
     """Id or alias of a model."""
-    image: InferenceImage | Annotated[list[InferenceImage], Field(min_length=1)]
+    image: Images
     """One image, or several; then the answer is an array."""
     iou_threshold: Annotated[float, Field(ge=0, le=1)] = DEFAULT_OVERLAP
     """Of predictions of one class whose boxes overlap more than this the surest is kept."""
@@ -183,7 +194,7 @@ class InferenceRequest(Common):
     """Taken and not used: every segment is a candidate."""
     class_agnostic_nms: bool = False
     """Whether predictions of different classes are held against each other too."""
-    class_filter: list[str] | None = None
+    class_filter: list[Label] | None = None
     """Only predictions of these classes."""
     fix_batch_size: bool = False
     """Taken and not used: the number of images that run together never changes a result."""

@@ -6,15 +6,19 @@ from typing import BinaryIO, cast
 from urllib.parse import unquote_to_bytes
 
 from flask import Request
+from pydantic import TypeAdapter, ValidationError
 
 from api.body import BROKEN_OFF
-from api.intake import Upload, measure, upload_of_base64
+from api.intake import ImageUrl, Upload, measure, upload_of_base64
+from api.protocols.roboflow.fields import InferenceImage
 from maskline.errors import ImageTooLarge, MalformedRequest
+from maskline.plain_words import tell
 
 _FILE_PART = "file"
 _ROOM = 1 << 16  # bytes of a body beside its image: the parts' headers, line breaks
 _LINE_BYTES = 77 / 76  # base64 has a line break after each 76 characters, at most
 _DATA_URI = re.compile(rb"^data:[^,]{0,256},")
+_URL: TypeAdapter[str] = TypeAdapter(ImageUrl)
 _BLANKS = re.compile(rb"\s+")
 
 
@@ -71,6 +75,21 @@ def from_base64(text: bytes, max_image_bytes: int) -> Given:
     except ValueError as error:
         raise MalformedRequest(f"the image can't be loaded: {error}") from error
     return _not_too_large(upload, max_image_bytes)
+
+
+def from_source(source: InferenceImage, max_image_bytes: int) -> Given:
+    """The image that a JSON body tells of.
+
+    Raises:
+        MalformedRequest: it is no base64, or no URL.
+        ImageTooLarge: it has more bytes than an image may have.
+    """
+    if source.type == "base64":
+        return from_base64(source.value.encode(), max_image_bytes)
+    try:
+        return Given(url=_URL.validate_python(source.value))
+    except ValidationError as error:
+        raise MalformedRequest(f"the image's URL: {tell(error)}") from error
 
 
 def _from_form(request: Request, max_image_bytes: int) -> Given:

@@ -21,11 +21,12 @@ from tests.factories import encoded, picture
 
 pytest.importorskip("inference_sdk")
 from inference_sdk import InferenceConfiguration, InferenceHTTPClient
-from inference_sdk.http.errors import HTTPCallErrorError
+from inference_sdk.http.errors import HTTPCallErrorError, ModelTaskTypeNotSupportedError
 from supervision import Detections
 
 RGB = picture(96, 144)
 PNG = encoded(RGB, "PNG")
+PNG_SMALL = base64.b64encode(encoded(picture(64, 96), "PNG")).decode()
 CONTENT = base64.b64encode(PNG).decode()
 
 pytestmark = [
@@ -178,6 +179,111 @@ class TestV0:
         logs = "".join(file.read_text() for file in stack.log_dir.glob("*.log"))
         assert "mk_wrong_and" not in logs
         assert stack.api_key not in logs
+
+
+class TestV1:
+    """The mode that the client chooses by itself for a server that is not Roboflow's."""
+
+    def test_instances_are_those_of_the_native_api(self, stack: Stack, native: Client) -> None:
+        client = configured(stack, visualize_predictions=True, visualize_labels=True)
+        answer = client.infer(CONTENT, model_id="grabcut/1")
+        [mask] = masks_of(answer)
+        assert np.array_equal(mask, category_mask(native, "grabcut") > 0)
+        assert Image.open(io.BytesIO(base64.b64decode(answer["visualization"]))).size == (144, 96)
+
+    def test_it_is_v0_s_answer(self, stack: Stack) -> None:
+        fields = {"confidence_threshold": 0.1, "iou_threshold": 0.5, "max_detections": 4}
+        answers = [
+            mode(configured(stack, **fields)).infer(CONTENT, model_id="mine/mask2former")
+            for mode in (InferenceHTTPClient.select_api_v0, InferenceHTTPClient.select_api_v1)
+        ]
+        for answer in answers:
+            for key in ("inference_id", "time"):
+                answer.pop(key)
+            for one in answer["predictions"]:
+                one.pop("detection_id")
+        assert answers[0] == answers[1]
+        assert answers[0]["predictions"]
+
+    def test_several_images_in_one_request(self, stack: Stack) -> None:
+        client = configured(stack, max_batch_size=2, response_mask_format="rle")
+        answers = client.infer([PNG_SMALL, CONTENT, CONTENT], model_id="grabcut/1")
+        assert [answer["image"]["width"] for answer in answers] == [96, 144, 144]
+        assert all("points" not in answer["predictions"][0] for answer in answers)
+        assert all(len(masks_of(answer)) == 1 for answer in answers)
+
+    def test_boxes_of_instances(self, http: httpx.Client) -> None:
+        body = {"model_id": "grabcut/1", "image": {"type": "base64", "value": CONTENT}}
+        boxes, instances = (
+            http.post(f"/infer/{task}", json=body).json()["predictions"][0]
+            for task in ("object_detection", "instance_segmentation")
+        )
+        assert not {"points", "rle"} & boxes.keys()
+        keys = ("x", "y", "width", "height", "confidence", "class", "class_id")
+        assert [boxes[key] for key in keys] == [instances[key] for key in keys]
+
+    def test_only_some_classes(self, stack: Stack) -> None:
+        fields = {"confidence_threshold": 0.1, "iou_threshold": 1.0}
+        everything = configured(stack, **fields).infer(CONTENT, model_id="mine/mask2former")
+        names = {one["class"] for one in everything["predictions"]}
+        client = configured(stack, class_filter=["class 4"], **fields)
+        found = client.infer(CONTENT, model_id="mine/mask2former")["predictions"]
+        assert {one["class"] for one in found} == names & {"class 4"}
+
+    def test_classes_of_pixels_without_the_client(self, http: httpx.Client, native: Client) -> None:
+        body = {"model_id": "mine/mask2former", "image": {"value": CONTENT}, "confidence": 0.1}
+        prediction = http.post("/infer/semantic_segmentation", json=body).json()["predictions"]
+        expected = category_mask(
+            native,
+            "mine/mask2former",
+            subtask=Subtask.SEMANTIC,
+            parameters={"confidenceThreshold": 0.1},
+        )
+        assert np.array_equal(pixels(base64.b64decode(prediction["segmentation_mask"])), expected)
+
+    def test_the_models(self, stack: Stack) -> None:
+        client = configured(stack)
+        described = client.get_model_description("mine/segformer")
+        assert described.task_type == "semantic-segmentation"
+        names = {model.model_id for model in client.list_loaded_models().models}
+        assert {"grabcut", "grabcut/1", "mine/mask2former"} <= names
+        assert client.load_model("grabcut/1").models
+        with pytest.raises(HTTPCallErrorError) as raised:
+            client.infer(CONTENT, model_id="none/9")
+        assert raised.value.status_code == 404
+        assert "there is no model 'none/9'" in raised.value.api_message
+        with pytest.raises(ModelTaskTypeNotSupportedError):
+            client.infer(CONTENT, model_id="mine/segformer")
+
+    def test_unloading_with_the_key_in_the_header(self, stack: Stack) -> None:
+        client = InferenceHTTPClient(api_url=stack.url, api_key=stack.api_key)
+        client.configure(InferenceConfiguration(api_key_transport="header"))
+        assert client.unload_model("grabcut/1").models
+        assert client.unload_all_models().models
+
+    def test_what_runs_here(self, stack: Stack) -> None:
+        assert configured(stack).get_server_info().name == "Maskline"
+
+    @pytest.mark.parametrize(
+        ("content", "status", "words"),
+        [
+            (base64.b64encode(b"no image").decode(), 422, "no image that can be read"),
+            (base64.b64encode(PNG[:900]).decode(), 422, "damaged or cut off"),
+            (base64.b64encode(b"0" * 4_000_000).decode(), 413, "at most 3000000 are taken"),
+        ],
+    )
+    def test_errors(self, stack: Stack, content: str, status: int, words: str) -> None:
+        with pytest.raises(HTTPCallErrorError) as raised:
+            configured(stack).infer(content, model_id="grabcut/1")
+        assert raised.value.status_code == status
+        assert words in raised.value.api_message
+
+    def test_a_wrong_key(self, stack: Stack) -> None:
+        client = InferenceHTTPClient(api_url=stack.url, api_key="mk_wrong_and_long_enough")
+        client.configure(InferenceConfiguration(api_key_transport="legacy"))
+        with pytest.raises(HTTPCallErrorError) as raised:
+            client.infer(CONTENT, model_id="grabcut/1")
+        assert raised.value.status_code == 401
 
 
 class TestSnippets:

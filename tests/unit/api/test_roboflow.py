@@ -217,6 +217,121 @@ def test_errors_of_routing_are_in_roboflow_s_form(hasty: Api) -> None:
     }
 
 
+def asked(**fields: Any) -> dict[str, Any]:
+    return {"model_id": "grabcut/1", "image": {"type": "base64", "value": BODY.decode()}} | fields
+
+
+def test_the_fields_of_v1(hasty: Api) -> None:
+    body = asked(
+        confidence=0.6,
+        iou_threshold=0.5,
+        max_detections=9,
+        max_candidates=10,
+        class_agnostic_nms=True,
+        class_filter=["cup"],
+        fix_batch_size=True,
+        mask_decode_mode="tradeoff",
+        tradeoff_factor=0.5,
+        visualize_predictions=True,
+        visualization_labels=True,
+        visualization_stroke_width=5,
+        disable_preproc_auto_orient=True,
+        nobody_knows=1,
+    )
+    request = job_of(hasty, hasty.client.post("/infer/instance_segmentation", json=body)).request
+    assert request.detections == DetectionOptions(
+        min_score=0.6, max_overlap=0.5, most=9, across_categories=True, labels=("cup",), outline_detail=0.5
+    )
+    assert request.picture == PictureOptions(labels=True, stroke=5)
+    assert not request.auto_orient
+
+
+def test_the_key_in_the_body(hasty: Api) -> None:
+    answer = hasty.client.post(
+        "/infer/instance_segmentation", json=asked(api_key=ADMIN_KEY), headers={"Authorization": ""}
+    )
+    job_of(hasty, answer)
+    for key in ("wrong", 7, None):
+        answer = hasty.client.post(
+            "/infer/instance_segmentation", json=asked(api_key=key), headers={"Authorization": ""}
+        )
+        assert (answer.status_code, set(told(answer))) == (401, {"message"})
+
+
+def test_an_image_of_v1_by_its_url(hasty: Api) -> None:
+    body = asked(image={"type": "url", "value": "https://example.com/a.jpg"})
+    answer = hasty.client.post("/infer/object_detection", json=body)
+    assert job_of(hasty, answer).image.url == "https://example.com/a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        ({"model_id": ""}, ["model_id"], "at least 1 character"),
+        ({"model_id": None}, ["model_id"], "string"),
+        ({"image": None}, ["image"], "JSON object"),
+        ({"image": []}, ["image"], "at least 1 item"),
+        ({"image": {"type": "numpy", "value": "x"}}, ["image", "type"], "pickle"),
+        ({"image": [{"value": 7}]}, ["image", "0", "value"], "string"),
+        ({"confidence": 2000}, ["confidence"], "from 0 to 1"),
+        ({"iou_threshold": -1}, ["iou_threshold"], "greater than or equal to 0"),
+        ({"class_filter": [""]}, ["class_filter", "0"], "at least 1 character"),
+        ({"visualization_stroke_width": 1000}, ["visualization_stroke_width"], "less than or equal to 100"),
+        ({"response_mask_format": "png"}, ["response_mask_format"], "'polygon' or 'rle'"),
+        ({"model_id": "mine/semantic"}, ["model_id"], "mine/semantic does not do instance-segmentation; it"),
+    ],
+)
+def test_faults_of_v1(hasty: Api, fields: dict[str, Any], place: list[str], words: str) -> None:
+    answer = hasty.client.post("/infer/instance_segmentation", json=asked(**fields))
+    assert answer.status_code == 422, answer.text
+    [fault] = told(answer)["detail"]
+    assert fault["loc"] == ["body", *place]
+    assert words in fault["msg"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"{", 400, "not JSON"),
+        (b"", 422, "required"),
+        (b"[]", 422, "give a JSON object"),
+        (b'{"model_id": "none", "image": {"value": ""}}', 404, "there is no model 'none'"),
+        (b'{"model_id": "grabcut", "image": {"value": "!"}}', 400, "not base64"),
+        (b'{"model_id": "grabcut", "image": {"type": "url", "value": "x"}}', 400, "http or https"),
+        (b'{"model_id": "grabcut", "image": {"value": ""}}', 422, "the image is empty"),
+        (b"A" * 500_000, 413, "larger than"),
+    ],
+)
+def test_bad_bodies_of_v1(hasty: Api, body: bytes, status: int, words: str) -> None:
+    answer = hasty.client.post("/infer/instance_segmentation", data=body)
+    assert (answer.status_code, words in told(answer)["message"]) == (status, True), answer.text
+    without_key = hasty.client.post("/infer/instance_segmentation", data=body, headers={"Authorization": ""})
+    assert without_key.status_code in {400, 401, 413}
+
+
+@pytest.mark.parametrize("path", ["/infer/classification", "/clip/embed_text", "/sam3/concept_segment"])
+def test_other_kinds_of_models_are_refused_with_what_there_is(hasty: Api, path: str) -> None:
+    answer = hasty.client.post(path, json={})
+    assert answer.status_code == 400
+    assert "/infer/instance_segmentation" in told(answer)["message"]
+
+
+def test_the_registry(hasty: Api) -> None:
+    listed = {
+        one["model_id"]: one["task_type"] for one in told(hasty.client.get("/model/registry"))["models"]
+    }
+    assert listed == {
+        "grabcut": "instance-segmentation",
+        "grabcut/1": "instance-segmentation",
+        "mine/panoptic": "instance-segmentation",
+        "mine/semantic": "semantic-segmentation",
+    }
+    assert hasty.client.post("/model/add", json={"model_id": "none"}).status_code == 404
+    assert hasty.client.post("/model/remove", json={}).status_code == 422
+    assert hasty.client.get("/model/registry?api_key=None", headers={"Authorization": ""}).status_code == 401
+    assert hasty.client.get("/info", headers={"Authorization": ""}).status_code == 200
+
+
 def test_a_palette_is_taken_away_and_nothing_else() -> None:
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = Image.frombytes("P", (16, 16), values.tobytes())

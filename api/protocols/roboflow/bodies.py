@@ -1,12 +1,18 @@
-"""Where Roboflow's clients put their key: in the query, or in the JSON body of v1."""
+"""JSON bodies of v1, and where Roboflow's clients put their key: in the query, or in such a body."""
+
+import re
+from dataclasses import replace
+from typing import TypeVar
 
 from flask import Request, g
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from api.body import BROKEN_OFF, parse_body
+from api.errors import faults_of
 from api.protocols.roboflow.paths import V1_PARTS, is_ours
-from maskline.errors import MalformedRequest
+from maskline.errors import Fault, InvalidRequest, MalformedRequest
 
+Body = TypeVar("Body", bound=BaseModel)
 _KEY = "api_key"
 
 
@@ -37,3 +43,22 @@ def json_of(request: Request) -> JsonValue:
             raise MalformedRequest("the body is cut off, or its chunks are damaged") from error
     body: JsonValue = g.roboflow_body
     return body
+
+
+def read_json_as(model: type[Body], request: Request) -> Body:
+    """The JSON body of a request of v1 as ``model``.
+
+    Raises:
+        MalformedRequest: it is no JSON, or cut off.
+        InvalidRequest: with every fault.
+        RequestEntityTooLarge: (Werkzeug's) it is larger than is taken.
+    """
+    try:
+        return model.model_validate(json_of(request))
+    except ValidationError as error:
+        raise InvalidRequest([_untagged(fault) for fault in faults_of(error)]) from error
+
+
+def _untagged(fault: Fault) -> Fault:
+    """The fault, without the tag of a union's member in its place."""
+    return replace(fault, pointer=re.sub(r"/\[\w+\]", "", fault.pointer))

@@ -1,0 +1,137 @@
+"""v1: ``/infer/…``, one image or several in JSON."""
+
+from contextlib import ExitStack
+
+from flask import Blueprint, Response, g, request
+
+from api.openapi import operation
+from api.protocols.roboflow.answers import (
+    JSON,
+    Answers,
+    InferenceResponse,
+    InstanceSegmentationInferenceResponse,
+    ObjectDetectionInferenceResponse,
+    SemanticSegmentationInferenceResponse,
+    to_json,
+)
+from api.protocols.roboflow.bodies import read_json_as
+from api.protocols.roboflow.dialect import PROBLEM
+from api.protocols.roboflow.fields import InferenceRequest
+from api.protocols.roboflow.images import from_source
+from api.protocols.roboflow.tasks import Task, submission_of
+from api.services import Services
+from api.synchronous import SynchronousCalls
+from maskline.errors import RequestError
+from maskline.requests import DetectionOptions, PictureOptions
+
+_TAG = "roboflow"
+_PROBLEMS = (400, 404, 408, 413, 415, 422, 429)
+
+
+def add_routes(blueprint: Blueprint, services: Services) -> None:
+    """``/infer/…``, and the calls of other kinds of models."""
+    views = _InferViews(services)
+    for rule, view in (
+        ("/infer/instance_segmentation", views.infer_instance_segmentation),
+        ("/infer/semantic_segmentation", views.infer_semantic_segmentation),
+        ("/infer/object_detection", views.infer_object_detection),
+        ("/infer/<path:call>", views.refuse_infer),
+        ("/clip/<path:call>", views.refuse_clip),
+        ("/sam3/<path:call>", views.refuse_sam3),
+    ):
+        blueprint.add_url_rule(rule, view.__name__, view, methods=["POST"])
+
+
+class _InferViews:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._calls = SynchronousCalls(services)
+        self._answers = Answers(services)
+
+    @operation(
+        "Find instances (Roboflow v1)",
+        tag=_TAG,
+        bodies={JSON: InferenceRequest},
+        answers={200: (JSON, InstanceSegmentationInferenceResponse)},
+        problems=_PROBLEMS,
+        problem=PROBLEM,
+    )
+    def infer_instance_segmentation(self) -> Response:
+        return self._infer(Task.INSTANCE_SEGMENTATION)
+
+    @operation(
+        "Tell the class of each pixel (Roboflow v1)",
+        tag=_TAG,
+        bodies={JSON: InferenceRequest},
+        answers={200: (JSON, SemanticSegmentationInferenceResponse)},
+        problems=_PROBLEMS,
+        problem=PROBLEM,
+    )
+    def infer_semantic_segmentation(self) -> Response:
+        return self._infer(Task.SEMANTIC_SEGMENTATION)
+
+    @operation(
+        "Find the boxes of instances (Roboflow v1)",
+        tag=_TAG,
+        bodies={JSON: InferenceRequest},
+        answers={200: (JSON, ObjectDetectionInferenceResponse)},
+        problems=_PROBLEMS,
+        problem=PROBLEM,
+    )
+    def infer_object_detection(self) -> Response:
+        return self._infer(Task.OBJECT_DETECTION)
+
+    @operation("Other models: refused (Roboflow v1)", tag=_TAG, answers={}, problems=(400,), problem=PROBLEM)
+    def refuse_infer(self, call: str) -> Response:
+        raise _not_here(f"/infer/{call}")
+
+    @operation("CLIP: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=PROBLEM)
+    def refuse_clip(self, call: str) -> Response:
+        raise _not_here(f"/clip/{call}")
+
+    @operation("SAM 3: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=PROBLEM)
+    def refuse_sam3(self, call: str) -> Response:
+        raise _not_here(f"/sam3/{call}")
+
+    def _infer(self, task: Task) -> Response:
+        asked = read_json_as(InferenceRequest, request)
+        card = self._services.cards.find(asked.model_id)
+        detections = DetectionOptions(
+            min_score=asked.confidence,
+            max_overlap=asked.iou_threshold,
+            across_categories=asked.class_agnostic_nms,
+            labels=tuple(asked.class_filter or ()),
+            most=asked.max_detections,
+            outline_detail=asked.outline_detail,
+        )
+        picture = (
+            PictureOptions(labels=asked.visualization_labels, stroke=asked.visualization_stroke_width)
+            if asked.visualize_predictions
+            else None
+        )
+        sources = asked.image if isinstance(asked.image, list) else [asked.image]
+        with ExitStack() as images:
+            submissions = []
+            for source in sources:
+                given = from_source(source, self._services.settings.max_image_bytes)
+                images.callback(given.close)
+                submissions.append(
+                    submission_of(given, card, task, asked=asked, detections=detections, picture=picture)
+                )
+            jobs = self._calls.run(g.caller.tenant, submissions)
+        answers = [self._answers.of_task(job, task, asked.response_mask_format) for job in jobs]
+        if not isinstance(asked.image, list):
+            return self._answers.respond(jobs[0], answers[0])
+        return Response(_array(answers), mimetype=JSON)
+
+
+def _array(answers: list[InferenceResponse]) -> str:
+    return f"[{','.join(map(to_json, answers))}]"
+
+
+def _not_here(path: str) -> RequestError:
+    return RequestError(
+        f"Maskline segments, and does not do {path}; there are /infer/instance_segmentation, "
+        "/infer/semantic_segmentation, /infer/object_detection (the boxes of instances), /sam/segment_image, "
+        "/sam/embed_image and /sam2/segment_image"
+    )
