@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from api.errors import pointer
 from maskline.errors import Fault
 from maskline.image_header import ImageLimits
-from maskline.requests import MAX_METADATA_BYTES, SegmentationRequest, outside
+from maskline.requests import MAX_METADATA_BYTES, Output, SegmentationRequest, outside
 from maskline.results import ModelCard
 from maskline.run_lengths import RunLengthMask
 
@@ -34,6 +34,7 @@ def faults_of_request(
         *_subtask_faults(request, card),
         *_prompt_faults(request, card),
         *_mask_faults(request),
+        *_output_faults(request, card),
         *_parameter_faults(request, card),
         *_other_faults(request, has_webhook_secret=has_webhook_secret),
     ]
@@ -89,6 +90,12 @@ def _oversize_faults(request: SegmentationRequest, limits: ImageLimits) -> list[
         for i, prompt in enumerate(request.prompts)
         if prompt.mask is not None and not limits.admit(*prompt.mask.size)
     ]
+
+
+def _output_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
+    if Output.EMBEDDING not in request.outputs or card.embeds:
+        return []
+    return [Fault("/outputs", f"{card.id} gives no embedding; leave it out")]
 
 
 def _parameter_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:

@@ -119,7 +119,7 @@ class _Teller:
 
     def service_error(self, error: ServiceError) -> Response:
         status = status_of(error)
-        if status >= 500 and not error.retryable:
+        if status >= 500 and not error.retryable and not isinstance(error, errors.WaitOver):
             logger.error("request failed", exc_info=error, code=error.code)
         headers = {}
         if error.retryable:

@@ -9,6 +9,7 @@
                            /segment_masks.json
                            /detections.json
                            /picture.jpg
+                           /embedding.npy
     embeddings/{day}/{key}.safetensors    what workers share, until the second day after
     batches/{batch}/{shard}.json          what a batch in work makes jobs of (``maskline/batches.py``)
 
@@ -33,6 +34,7 @@ class Artifact(StrEnum):
     SEGMENT_MASKS = "segment_masks.json"
     DETECTIONS = "detections.json"
     PICTURE = "picture.jpg"
+    EMBEDDING = "embedding.npy"
 
     @property
     def media_type(self) -> str:
@@ -40,7 +42,12 @@ class Artifact(StrEnum):
         return _MEDIA_TYPES[self.value.rpartition(".")[2]]
 
 
-_MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg", "json": "application/json"}
+_MEDIA_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "npy": "application/octet-stream",
+}
 
 
 def submission_key(job_id: str, extension: str) -> str:

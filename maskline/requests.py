@@ -53,6 +53,7 @@ class Output(StrEnum):
     OVERLAY = "overlay"
     SEGMENT_MASKS = "segmentMasks"
     DETECTIONS = "detections"  #: the segments that ``DetectionOptions`` choose, with their outlines
+    EMBEDDING = "embedding"  #: what the model's encoder made of the image, where the card says that it can
     PICTURE = "picture"  #: the image with these detections drawn on it
 
 

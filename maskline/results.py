@@ -163,6 +163,8 @@ class ModelCard(WireModel):
     """Empty: it takes no prompts."""
     automatic: bool = True
     """Whether it works without prompts."""
+    embeds: bool = False
+    """Whether it can give what it made of an image (the output ``embedding``)."""
     annotation_specs: tuple[AnnotationSpec, ...] = ()
     """Its categories; empty: they come from the prompts' labels or from the segments."""
     revision: str = ""

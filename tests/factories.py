@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskline.jobs import ImageRef, Job, Timings, new_job_id
-from maskline.requests import Priority, Prompt, PromptKind, SegmentationRequest, Subtask, Webhook
+from maskline.requests import Output, Priority, Prompt, PromptKind, SegmentationRequest, Subtask, Webhook
 from maskline.results import ModelCard
 
 TIMINGS = Timings(queue=1, fetch=1, decode=1, model=1, batch=1, render=1, store=1)
+OF_EVERY_MODEL = [one for one in Output if one is not Output.EMBEDDING]
 SECRET = "whsec_" + "A" * 32
 
 

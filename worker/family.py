@@ -41,6 +41,8 @@ class SegmentationInput:
     """One of the card's."""
     parameters: CommonParameters
     """An instance of the family's own parameters model."""
+    wants_embedding: bool = False
+    """Whether the result must have the embedding too; only if the card says that the model can."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,8 @@ class Segmentation:
     """The instances or regions behind the map."""
     annotation_specs: tuple[AnnotationSpec, ...]
     """Background first, then every category of the map, ascending ids."""
+    embedding: NDArray[np.float32] | None = None
+    """What the encoder made of the image, if it was wanted."""
 
 
 class Shelf(Protocol):

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Protocol
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import (
@@ -190,6 +193,7 @@ class Runner:
             prompts=request.prompts,
             subtask=request.subtask or Subtask.SEMANTIC,
             parameters=self._models.parameters(request.model or "", dict(request.parameters)),
+            wants_embedding=Output.EMBEDDING in request.outputs,
         )
 
     def _check_prompts(self, job: Job, image: Image) -> None:
@@ -227,6 +231,8 @@ def render(segmentation: Segmentation, image: Image, request: SegmentationReques
         )
     if Output.DETECTIONS in outputs or Output.PICTURE in outputs:
         files |= _render_detections(segmentation, image, request)
+    if segmentation.embedding is not None:
+        files[Artifact.EMBEDDING] = _npy(segmentation.embedding)
     document = ResultDocument(
         width=width,
         height=height,
@@ -237,6 +243,12 @@ def render(segmentation: Segmentation, image: Image, request: SegmentationReques
     )
     files[Artifact.PREDICTION] = document.to_json().encode()
     return files
+
+
+def _npy(array: NDArray[np.float32]) -> bytes:
+    out = BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
 
 
 def _render_detections(

@@ -38,6 +38,7 @@ from maskline.wire import WireModel
 JSON = "application/json"
 PNG = "image/png"
 JPEG = "image/jpeg"
+NPY = "application/octet-stream"
 EVENTS = "text/event-stream"
 JOBS_PATH = "/v1/jobs"
 _POLL_AFTER_S = 1
@@ -111,6 +112,7 @@ def make_blueprint(services: Services) -> Blueprint:
         (f"{JOBS_PATH}/<job_id>/segmentMasks", "GET", views.get_segment_masks),
         (f"{JOBS_PATH}/<job_id>/detections", "GET", views.get_detections),
         (f"{JOBS_PATH}/<job_id>/picture.jpg", "GET", views.get_picture),
+        (f"{JOBS_PATH}/<job_id>/embedding.npy", "GET", views.get_embedding),
         (f"{JOBS_PATH}/<job_id>/events", "GET", views.get_events),
     ):
         blueprint.add_url_rule(rule, view.__name__, view, methods=[method])
@@ -266,6 +268,15 @@ class _JobViews:
     )
     def get_picture(self, job_id: str) -> Response:
         return self._file(job_id, Artifact.PICTURE, Output.PICTURE)
+
+    @operation(
+        "What the model's encoder made of the image, as `numpy.save` writes it",
+        tag="results",
+        answers={200: (NPY, BINARY)},
+        problems=(404, 409),
+    )
+    def get_embedding(self, job_id: str) -> Response:
+        return self._file(job_id, Artifact.EMBEDDING, Output.EMBEDDING)
 
     @operation(
         "The image with the categories painted over it; made when it is asked for first",

@@ -15,8 +15,8 @@ from pycocotools import mask as coco
 from maskline import ApiError, Client, Prompt
 from maskline.jobs import JobState
 from maskline.local import Stack
-from maskline.requests import Output, Priority
-from tests.factories import DISC_BOX, disc_mask, encoded, picture
+from maskline.requests import Priority
+from tests.factories import DISC_BOX, OF_EVERY_MODEL, disc_mask, encoded, picture
 
 DISC = Prompt(label="disc", box=DISC_BOX)
 
@@ -118,7 +118,7 @@ def test_an_image_in_an_open_bucket_is_taken(client: Client, stack: Stack, disc:
 
 def test_the_same_input_gives_the_same_bytes(client: Client, coffee: bytes) -> None:
     prompt = Prompt(label="cup", box=(168, 10, 425, 215))
-    jobs = [client.submit(coffee, prompts=[prompt], outputs=list(Output)) for _ in range(4)]
+    jobs = [client.submit(coffee, prompts=[prompt], outputs=OF_EVERY_MODEL) for _ in range(4)]
     ids = [client.wait(job.id, timeout=120).id for job in jobs]
     for fetch in (client.category_mask, client.confidence_mask, client.overlay):
         assert len({fetch(job_id) for job_id in ids}) == 1

@@ -16,7 +16,7 @@ from maskline import ApiError, Client, JobDidNotSucceed, Prompt
 from maskline.local import Stack
 from maskline.requests import Output, Subtask
 from tests import tiny_transformers as tiny
-from tests.factories import encoded, picture
+from tests.factories import OF_EVERY_MODEL, encoded, picture
 
 RGB = picture(96, 144)
 BOX = Prompt(label="disc", box=(17, 9, 63, 55))
@@ -124,7 +124,7 @@ def test_models_that_know_categories_through_the_service(
         model=f"mine/{model}",
         subtask=subtask,
         parameters=threshold,
-        outputs=list(Output),
+        outputs=OF_EVERY_MODEL,
     )
     done = service.wait(job.id, timeout=100)
     assert np.array_equal(pixels(service.category_mask(done.id)), expected)

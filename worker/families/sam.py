@@ -24,7 +24,8 @@ def describe(spec: ModelSpec) -> ModelCard:
     require_weights(spec)
     if Options.model_validate(spec.options).variant not in VARIANTS:
         raise ValueError(f"options.variant: give one of {', '.join(VARIANTS)}")
-    return promptable_card(spec, Parameters, PromptKind.BOX, PromptKind.POINTS, PromptKind.MASK)
+    card = promptable_card(spec, Parameters, PromptKind.BOX, PromptKind.POINTS, PromptKind.MASK)
+    return card.model_copy(update={"embeds": True})
 
 
 def load(spec: ModelSpec, resources: Resources) -> Segmenter:

@@ -7,7 +7,7 @@ wanted; only these are brought to the image's size, one at a time.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,9 +102,15 @@ class SegmentAnything:
         parameters = one.parameters
         assert isinstance(parameters, Parameters)  # noqa: S101 (the registry made them from this family's model)
         self._set_image(one)
-        if one.prompts:
-            return self._segment_prompts(one.image, one.prompts, parameters)
-        return self._segment_everything(one.image, parameters)
+        made = (
+            self._segment_prompts(one.image, one.prompts, parameters)
+            if one.prompts
+            else self._segment_everything(one.image, parameters)
+        )
+        if not one.wants_embedding:
+            return made
+        embedding = self._cache.get(one.image_key, lambda: self._embed(one)).features
+        return replace(made, embedding=embedding.float().cpu().numpy())
 
     def _set_image(self, one: SegmentationInput) -> None:
         predictor = self._predictor

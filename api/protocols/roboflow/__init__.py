@@ -9,7 +9,7 @@ is ``/model/…`` for the models that there are, and ``/infer/…`` in JSON.
 
 from flask import Blueprint
 
-from api.protocols.roboflow import infer, legacy, models
+from api.protocols.roboflow import infer, legacy, models, sam
 from api.protocols.roboflow.bodies import key_in
 from api.protocols.roboflow.dialect import STATUSES, speaks_to, tell
 from api.protocols.roboflow.paths import DATASET, dataset_converter
@@ -26,6 +26,6 @@ def make_blueprint(services: Services) -> Blueprint:
     blueprint.record_once(
         lambda state: state.app.url_map.converters.update({DATASET: dataset_converter(state.app.url_map)})
     )
-    for part in (legacy, models, infer):
+    for part in (legacy, models, infer, sam):
         part.add_routes(blueprint, services)
     return blueprint

@@ -9,12 +9,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
 
-from maskline import Client
+from maskline import Client, Prompt
 from maskline.local import Stack
 from maskline.requests import Output, Subtask
 from tests.factories import encoded, picture
@@ -284,6 +288,108 @@ class TestV1:
         with pytest.raises(HTTPCallErrorError) as raised:
             client.infer(CONTENT, model_id="grabcut/1")
         assert raised.value.status_code == 401
+
+
+class TestSegmentAnything:
+    def test_boxes_and_points_by_the_client(self, stack: Stack, native: Client) -> None:
+        box = {"x": 40, "y": 32, "width": 46, "height": 46}
+        point = {"x": 40, "y": 32, "positive": True}
+        prompts = [{"box": box}, {"points": [point]}, {"box": box, "points": [point]}]
+        answer = configured(stack).sam2_segment_image(CONTENT, prompts=prompts)
+        expected = [
+            Prompt(label="a", box=(17, 9, 63, 55)),
+            Prompt(label="b", points=((40, 32),)),
+            Prompt(label="c", box=(17, 9, 63, 55), points=((40, 32),)),
+        ]
+        job = native.wait(native.submit(PNG, model="grabcut", prompts=expected).id, timeout=60)
+        segments = native.segments(job.id).segments
+        assert [one["confidence"] for one in answer["predictions"]] == [one.score for one in segments]
+        whole = (
+            configured(stack)
+            .select_api_v0()
+            .sam2_segment_image(CONTENT, prompts=prompts, mask_input_format="rle")
+        )
+        assert [one["masks"]["counts"] for one in whole["predictions"]] == [
+            one.segmentation.counts for one in segments
+        ]
+        for one, segment in zip(answer["predictions"], segments, strict=True):
+            filled = np.zeros(RGB.shape[:2], np.uint8)
+            cv2.fillPoly(filled, [np.array(polygon) for polygon in one["masks"]], 1)
+            assert (filled > 0).sum() >= segment.area
+            assert one["format"] == "polygon"
+
+    def test_everything_without_prompts(self, stack: Stack) -> None:
+        [one] = configured(stack).sam2_segment_image(CONTENT)["predictions"]
+        assert one["masks"]
+
+    def test_what_is_wrong_with_a_prompt(self, stack: Stack) -> None:
+        for prompts, words in (
+            ([{"box": {"x": 0, "y": 0, "width": 10, "height": 10}}], "reaches outside the image"),
+            ([{"points": [{"x": 1, "y": 1, "positive": False}]}], "all points are beside the object"),
+            ([{}], "neither a box nor points"),
+        ):
+            with pytest.raises(HTTPCallErrorError) as raised:
+                configured(stack).sam2_segment_image(CONTENT, prompts=prompts)
+            assert raised.value.status_code == 422
+            assert words in raised.value.api_message
+
+    def test_sam_is_upstream(self, http: httpx.Client, sam: Sam) -> None:
+        predictor = SamPredictor(sam)
+        predictor.set_image(RGB)
+        image = {"type": "base64", "value": CONTENT}
+        body = {"sam_version_id": "vit_b", "image": image, "image_id": "mine"}
+        embedded = http.post("/sam/embed_image", json=body, timeout=200)
+        assert embedded.status_code == 200, embedded.text
+        theirs = predictor.get_image_embedding().numpy()
+        assert np.array_equal(np.array(embedded.json()["embeddings"], np.float32), theirs)
+        del body["image"]
+        binary = http.post("/sam/embed_image", json=body | {"format": "binary"})
+        assert np.array_equal(np.load(io.BytesIO(binary.content)), theirs)
+        for coords, labels, box in (
+            ([[40, 32], [100, 80], [0, 0]], [1, 0, -1], None),
+            ([[17, 9], [63, 55], [0, 0]], [2, 3, -1], np.array([17, 9, 63, 55])),
+        ):
+            said = body | {"point_coords": coords, "point_labels": labels, "orig_im_size": [96, 144]}
+            answer = http.post("/sam/segment_image", json=said).json()
+            [mask], _, _ = predictor.predict(
+                point_coords=None if box is not None else np.array(coords[:2]),
+                point_labels=None if box is not None else np.array(labels[:2]),
+                box=box,
+                multimask_output=False,
+            )
+            assert np.array_equal(coco.decode(answer["rle"][0]), mask)
+            assert len(answer["masks"]) == len(answer["low_res_masks"]) == 1
+            assert np.array(answer["low_res_masks"][0]).max() < 256
+
+    @pytest.mark.parametrize(
+        ("body", "status", "words"),
+        [
+            ({"point_coords": [[1, 1]], "point_labels": [1]}, 422, "there is no image"),
+            (
+                {"image_id": "lost", "point_coords": [[1, 1]], "point_labels": [1]},
+                422,
+                "the image_id of one",
+            ),
+            ({"image": {"value": CONTENT}, "point_coords": [[1, 1]], "point_labels": [2]}, 422, "label 2"),
+            ({"image": {"value": CONTENT}, "point_coords": [[1, 1]]}, 422, "1 points but 0 labels"),
+            ({"image": {"value": CONTENT}}, 422, "neither a box nor points"),
+            ({"image": {"value": CONTENT}, "has_mask_input": True}, 422, "masks are not taken"),
+            ({"image": {"value": CONTENT}, "format": "binary"}, 422, "give json"),
+            ({"embeddings": [[1.0]]}, 422, "send the image"),
+            (
+                {"sam_version_id": "vit_z", "point_coords": [[1, 1]], "point_labels": [1]},
+                404,
+                "there is no model 'sam/vit_z'",
+            ),
+        ],
+    )
+    def test_bad_requests(self, http: httpx.Client, body: dict[str, Any], status: int, words: str) -> None:
+        answer = http.post("/sam/segment_image", json=body)
+        assert (answer.status_code, words in answer.json()["message"]) == (status, True), answer.text
+
+    def test_models_without_embeddings(self, http: httpx.Client) -> None:
+        answer = http.post("/sam/embed_image", json={"image": {"value": CONTENT}})
+        assert (answer.status_code, "gives no embedding" in answer.json()["message"]) == (422, True)
 
 
 class TestSnippets:

@@ -1,6 +1,7 @@
 """The Roboflow protocol over the in-memory doubles: what becomes of each field, and what is refused."""
 
 import base64
+import json
 from io import BytesIO
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from api.protocols.roboflow.grayscale import to_grayscale
+from api.protocols.roboflow.npy import nested_json
 from maskline.jobs import Job
 from maskline.requests import DetectionOptions, Output, PictureOptions, Subtask
 from maskline.results import ModelCard
@@ -330,6 +332,44 @@ def test_the_registry(hasty: Api) -> None:
     assert hasty.client.post("/model/remove", json={}).status_code == 422
     assert hasty.client.get("/model/registry?api_key=None", headers={"Authorization": ""}).status_code == 401
     assert hasty.client.get("/info", headers={"Authorization": ""}).status_code == 200
+
+
+def test_arrays_without_numpy() -> None:
+    array = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    out = BytesIO()
+    np.save(out, array)
+    read = json.loads("".join(nested_json(out.getvalue())))
+    assert np.array_equal(np.array(read, np.float32), array)
+    out = BytesIO()
+    np.save(out, array.astype(np.float64))
+    with pytest.raises(ValueError, match="<f8"):
+        list(nested_json(out.getvalue()))
+
+
+def test_points_and_boxes_of_sam(hasty: Api) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    body = {
+        "image": {"value": BODY.decode()},
+        "point_coords": [[5, 6], [7, 8], [1, 2], [30, 40], [9, 9], [0, 0]],
+        "point_labels": [1, 0, 2, 3, -1, -1],
+    }
+    [prompt] = job_of(hasty, hasty.client.post("/sam/segment_image", json=body)).request.prompts
+    assert prompt.box == (1, 2, 30, 40)
+    assert prompt.labelled_points == ((5, 6, 1), (7, 8, 0), (9, 9, 0))
+
+
+def test_an_image_is_known_by_its_id(hasty: Api) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    points = {"image_id": "mine", "point_coords": [[5, 6]], "point_labels": [1]}
+    first = job_of(
+        hasty, hasty.client.post("/sam/segment_image", json=points | {"image": {"value": BODY.decode()}})
+    )
+    assert hasty.client.post("/sam/segment_image", json=points).status_code == 408
+    jobs = hasty.jobs.page("default", state=None, model=None, size=9, token=None).jobs
+    assert [job.image.sha256 for job in jobs] == [first.image.sha256] * 2
+    for job in jobs:
+        hasty.jobs.delete("default", job.id)
+    assert hasty.client.post("/sam/segment_image", json=points).status_code == 422
 
 
 def test_a_palette_is_taken_away_and_nothing_else() -> None:

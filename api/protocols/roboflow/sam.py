@@ -1,0 +1,403 @@
+"""Segment Anything: ``/sam/…`` and ``/sam2/segment_image``, by points and boxes.
+
+The models are those of the catalog with the ids or aliases ``sam/{version}`` and ``sam2/{version}``.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Annotated, Any, Literal
+
+from flask import Blueprint, Response, g, request
+from pydantic import Field, JsonValue, ValidationError
+
+from api.intake import Submission, upload_of
+from api.openapi import BINARY, operation
+from api.protocols.roboflow.answers import JSON, Answers, CocoMask, headers_of, seconds_of, to_json
+from api.protocols.roboflow.bodies import read_json_as
+from api.protocols.roboflow.dialect import PROBLEM
+from api.protocols.roboflow.fields import Fields, Images, InferenceImage
+from api.protocols.roboflow.images import Given, from_source
+from api.protocols.roboflow.npy import nested_json
+from api.services import Services
+from api.submission import Submitter
+from api.synchronous import require_success
+from api.waiting import wait_for_end
+from maskline.artifacts import Artifact, result_key
+from maskline.codec import split_submission
+from maskline.errors import Fault, InvalidRequest, JobNotFound
+from maskline.jobs import Job, JobState
+from maskline.plain_words import Right, tell
+from maskline.ports import Idempotency
+from maskline.requests import MAX_PROMPTS, Coordinate, Output, Prompt, SegmentationRequest, Subtask
+from maskline.results import Detection, ModelCard
+
+NPY = "application/octet-stream"
+_TAG = "roboflow"
+_PROBLEMS = (400, 404, 408, 413, 415, 422, 429)
+_LABEL = "object"
+_LOW_RES_SIDE = 256  # of the decoder's masks
+_BESIDE, _ON, _UPPER_LEFT, _LOWER_RIGHT = 0, 1, 2, 3  # labels of points, as SAM's ONNX decoder reads them
+_PADDING = (0.0, 0.0, -1)  # a point that says nothing; -1 elsewhere is a point beside the object
+_OUTPUTS = (Output.CATEGORY_MASK, Output.CONFIDENCE_MASK, Output.DETECTIONS)
+_SOMEWHERE = Prompt(label=_LABEL, points=((0, 0),))  # an embedding does not depend on it
+
+Word = Annotated[str, Field(max_length=200)]
+NothingYet = Annotated[
+    None, Right("this is not taken; send the image, or the image_id of one that was sent before, and points")
+]
+
+
+class SamRequest(Fields):
+    """What the calls of Segment Anything share."""
+
+    api_key: str | None = None
+    """The key; ``Authorization: Bearer`` does as well."""
+    image: InferenceImage | None = None
+    """The image; may be left out where ``image_id`` is known."""
+    image_id: Word | None = None
+    """A name for the image; under it the image is known for a day, so that it need not be sent again."""
+    sam_version_id: Word = "vit_h"
+    """The model is the one with the id or alias ``sam/{sam_version_id}``."""
+
+
+class SamEmbeddingRequest(SamRequest):
+    """Body of ``POST /sam/embed_image``."""
+
+    format: Literal["json", "binary"] = "json"
+    """``json``: nested lists; ``binary``: a file as ``numpy.save`` writes it."""
+
+
+class SamSegmentationRequest(SamRequest):
+    """Body of ``POST /sam/segment_image``."""
+
+    point_coords: list[tuple[Coordinate, Coordinate]] = Field(default_factory=list)
+    """``[[x, y], …]`` in pixels of the image."""
+    point_labels: list[Annotated[float, Field(ge=-1, le=3)]] = Field(default_factory=list)
+    """One for each point: 1 on the object, 0 or -1 beside it, 2 the upper left and 3 the lower right corner
+    of its box. The point (0, 0) with -1 is padding."""
+    format: Annotated[
+        str, Field(pattern="^json$"), Right("give json; masks come as outlines and COCO run lengths")
+    ] = "json"
+    """``json``."""
+    embeddings: NothingYet = None
+    """Not taken: the worker keeps the embedding of an image that it saw."""
+    embeddings_format: Word | None = None
+    """Goes with ``embeddings``."""
+    has_mask_input: Annotated[
+        Literal[False, None], Right("masks are not taken as prompts; give false, and points")
+    ] = False
+    """Not taken if true."""
+    mask_input: NothingYet = None
+    """Not taken."""
+    mask_input_format: Word | None = None
+    """Goes with ``mask_input``."""
+    orig_im_size: list[int] | None = None
+    """Taken and not used: the image tells."""
+    use_mask_input_cache: bool | None = True
+    """Taken and not used: there are no such masks."""
+
+
+class SamSegmentationResponse(Fields):
+    """Masks."""
+
+    masks: list[list[tuple[int, int]]]
+    """The outline of the largest part of each mask."""
+    low_res_masks: list[list[tuple[int, int]]]
+    """The same on the 256 x 256 pixels of the decoder, into which the longer side of the image fits."""
+    rle: list[CocoMask]
+    """The whole of each mask."""
+    time: float
+    """Seconds that the image took."""
+
+
+class Sam2Box(Fields):
+    """A box by its centre, in pixels."""
+
+    x: Coordinate
+    y: Coordinate
+    width: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    height: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Sam2Point(Fields):
+    """A point, in pixels."""
+
+    x: Coordinate
+    y: Coordinate
+    positive: bool
+    """Whether it is on the object."""
+
+
+class Sam2Prompt(Fields):
+    """One object, by a box, by points, or by both."""
+
+    box: Sam2Box | None = None
+    points: list[Sam2Point] | None = None
+
+
+class Sam2PromptSet(Fields):
+    """The objects."""
+
+    prompts: Annotated[list[Sam2Prompt], Field(max_length=MAX_PROMPTS)] | None = None
+    """None: everything that there is."""
+
+
+class Sam2SegmentationRequest(Fields):
+    """Body of ``POST /sam2/segment_image``."""
+
+    api_key: str | None = None
+    """The key; ``Authorization: Bearer`` does as well."""
+    image: Images
+    """One image, or several; then the answer is an array."""
+    sam2_version_id: Word = "hiera_large"
+    """The model is the one with the id or alias ``sam2/{sam2_version_id}``."""
+    prompts: Sam2PromptSet = Sam2PromptSet()
+    """What to cut out."""
+    multimask_output: bool = True
+    """Whether the best of three masks is taken for each prompt, by models that make three."""
+    format: Annotated[
+        Literal["json", "polygon", "rle"],
+        Right("give json, which is polygon, or rle; binary masks are not given"),
+    ] = "json"
+    """How masks are given."""
+    mask_input: NothingYet = None
+    """Not taken."""
+
+
+class Sam2SegmentationPrediction(Fields):
+    """The mask of one prompt."""
+
+    masks: list[list[tuple[int, int]]] | CocoMask
+    """The outline of each part, the largest first; or the run lengths."""
+    confidence: float
+    """How good the model thinks it is, 0 to 1."""
+    format: Literal["polygon", "rle"]
+    """Which of the two ``masks`` are."""
+
+
+class Sam2SegmentationResponse(Fields):
+    """A prediction for each prompt, in their order; without prompts the best first."""
+
+    predictions: list[Sam2SegmentationPrediction]
+    time: float
+    """Seconds that the image took."""
+
+
+def add_routes(blueprint: Blueprint, services: Services) -> None:
+    """``/sam/…`` and ``/sam2/segment_image``."""
+    views = _SamViews(services)
+    for rule, view in (
+        ("/sam/embed_image", views.sam_embed_image),
+        ("/sam/segment_image", views.sam_segment_image),
+        ("/sam2/segment_image", views.sam2_segment_image),
+    ):
+        blueprint.add_url_rule(rule, view.__name__, view, methods=["POST"])
+
+
+class _SamViews:
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._submitter = Submitter(services)
+        self._answers = Answers(services)
+
+    @operation(
+        "Embed an image (Roboflow, SAM)",
+        tag=_TAG,
+        bodies={JSON: SamEmbeddingRequest},
+        answers={200: (NPY, BINARY)},
+        problems=_PROBLEMS,
+        problem=PROBLEM,
+    )
+    def sam_embed_image(self) -> Response:
+        asked = read_json_as(SamEmbeddingRequest, request)
+        job = self._run_by_id(asked, (_SOMEWHERE,), (Output.EMBEDDING,))
+        npy = self._services.artifacts.get(result_key(job.id, job.attempt, Artifact.EMBEDDING))
+        if asked.format == "binary":
+            return Response(npy, mimetype=NPY, headers=headers_of(job))
+        return Response(_embedding_json(npy, seconds_of(job)), mimetype=JSON, headers=headers_of(job))
+
+    @operation(
+        "Cut out an object by points, or by a box (Roboflow, SAM)",
+        tag=_TAG,
+        bodies={JSON: SamSegmentationRequest},
+        answers={200: (JSON, SamSegmentationResponse)},
+        problems=_PROBLEMS,
+        problem=PROBLEM,
+    )
+    def sam_segment_image(self) -> Response:
+        asked = read_json_as(SamSegmentationRequest, request)
+        job = self._run_by_id(asked, (_prompt_of(asked),), _OUTPUTS)
+        found = self._answers.detections(job)
+        scale = _LOW_RES_SIDE / max(found.width, found.height)
+        outlines = [list(one.polygons[0]) for one in found.detections]
+        answer = SamSegmentationResponse(
+            masks=outlines,
+            low_res_masks=[[(int(x * scale), int(y * scale)) for x, y in outline] for outline in outlines],
+            rle=[_coco(one) for one in found.detections],
+            time=seconds_of(job),
+        )
+        return self._answers.respond(job, answer)
+
+    @operation(
+        "Cut out objects by boxes and points, or everything (Roboflow, SAM 2)",
+        tag=_TAG,
+        bodies={JSON: Sam2SegmentationRequest},
+        answers={200: (JSON, Sam2SegmentationResponse)},
+        problems=_PROBLEMS,
+        problem=PROBLEM,
+    )
+    def sam2_segment_image(self) -> Response:
+        asked = read_json_as(Sam2SegmentationRequest, request)
+        card = self._services.cards.find(f"sam2/{asked.sam2_version_id}")
+        prompts = tuple(_prompt_of_sam2(i, one) for i, one in enumerate(asked.prompts.prompts or ()))
+        sources = asked.image if isinstance(asked.image, list) else [asked.image]
+        with ExitStack() as images:
+            jobs = []
+            for source in sources:
+                given = images.enter_context(closing(self._given(source)))
+                submission = _submission(given, card, prompts, _OUTPUTS, multimask=asked.multimask_output)
+                jobs.append(self._submitter.submit(g.caller.tenant, submission, None))
+        answers = [self._sam2_answer(job, prompts, asked.format) for job in self._ended(jobs)]
+        if isinstance(asked.image, list):
+            return Response(f"[{','.join(map(to_json, answers))}]", mimetype=JSON)
+        return Response(to_json(answers[0]), mimetype=JSON)
+
+    def _sam2_answer(self, job: Job, prompts: tuple[Prompt, ...], form: str) -> Sam2SegmentationResponse:
+        found = {one.label: one for one in self._answers.detections(job).detections}
+        labels = [prompt.label for prompt in prompts] or list(found)
+        return Sam2SegmentationResponse(
+            predictions=[_sam2_prediction(found.get(label), form) for label in labels],
+            time=seconds_of(job),
+        )
+
+    def _run_by_id(self, asked: SamRequest, prompts: tuple[Prompt, ...], outputs: tuple[Output, ...]) -> Job:
+        """The succeeded job on the image that was sent, or that is known by its id."""
+        card = self._services.cards.find(f"sam/{asked.sam_version_id}")
+        tenant = g.caller.tenant
+        name = Idempotency(key=f"sam image {asked.image_id}", fingerprint="") if asked.image_id else None
+        known = self._recall(tenant, name) if name is not None else None
+        if known is not None and known.state is not JobState.FAILED:
+            given, name = self._again(known), None
+        elif asked.image is not None:
+            given, name = self._given(asked.image), name if known is None else None
+        else:
+            detail = "there is no image; send it, or the image_id of one that was sent in the last day"
+            raise InvalidRequest([Fault("/image", detail)])
+        with closing(given):
+            submission = _submission(given, card, prompts, outputs)
+            job = self._submitter.submit(tenant, submission, name)
+        return self._ended([job])[0]
+
+    def _recall(self, tenant: str, name: Idempotency) -> Job | None:
+        try:
+            return self._services.jobs.recall(tenant, name)
+        except JobNotFound:  # it was deleted, and its image with it
+            return None
+
+    def _again(self, job: Job) -> Given:
+        """The image of a job."""
+        if job.image.key is None:
+            return Given(url=job.image.url)
+        image, _ = split_submission(self._services.artifacts.get(job.image.key))
+        return Given(upload=upload_of(bytes(image)))
+
+    def _given(self, source: InferenceImage) -> Given:
+        return from_source(source, self._services.settings.max_image_bytes)
+
+    def _ended(self, jobs: list[Job]) -> list[Job]:
+        deadline = time.monotonic() + self._services.settings.max_wait
+        ended = [wait_for_end(self._services, job, max(0.0, deadline - time.monotonic())) for job in jobs]
+        for job in ended:
+            require_success(job)
+        return ended
+
+
+def _submission(
+    given: Given,
+    card: ModelCard,
+    prompts: tuple[Prompt, ...],
+    outputs: tuple[Output, ...],
+    *,
+    multimask: bool | None = None,
+) -> Submission:
+    properties = card.parameters_schema.get("properties")
+    takes_multimask = isinstance(properties, dict) and "multimaskOutput" in properties
+    parameters: dict[str, JsonValue] = {}
+    if multimask is not None and takes_multimask:
+        parameters["multimaskOutput"] = multimask
+    asked = SegmentationRequest(
+        model=card.id, subtask=Subtask.INSTANCE, prompts=prompts, outputs=outputs, parameters=parameters
+    )
+    return Submission(request=asked, upload=given.upload, url=given.url)
+
+
+def _prompt_of(asked: SamSegmentationRequest) -> Prompt:
+    """Points and box of a request.
+
+    Raises:
+        InvalidRequest: they make no prompt.
+    """
+    if len(asked.point_coords) != len(asked.point_labels):
+        detail = f"{len(asked.point_coords)} points but {len(asked.point_labels)} labels; give one for each"
+        raise InvalidRequest([Fault("/point_labels", detail)])
+    marks = [
+        (x, y, round(label))
+        for (x, y), label in zip(asked.point_coords, asked.point_labels, strict=True)
+        if (x, y, label) != _PADDING
+    ]
+    corners = [[mark[:2] for mark in marks if mark[2] == corner] for corner in (_UPPER_LEFT, _LOWER_RIGHT)]
+    points = [mark for mark in marks if mark[2] <= _ON]
+    if [len(same) for same in corners] not in ([0, 0], [1, 1]):
+        raise InvalidRequest([Fault("/point_labels", "a box has one point with the label 2 and one with 3")])
+    return _prompt(
+        "/point_coords",
+        box=(*corners[0][0], *corners[1][0]) if corners[0] else None,
+        points=[(x, y) for x, y, _ in points],
+        point_labels=[_ON if label == _ON else _BESIDE for _, _, label in points],
+    )
+
+
+def _prompt_of_sam2(number: int, one: Sam2Prompt) -> Prompt:
+    points = one.points or []
+    box = one.box
+    return _prompt(
+        f"/prompts/prompts/{number}",
+        label=f"{_LABEL}-{number + 1}",
+        box=box
+        and (
+            box.x - box.width / 2,
+            box.y - box.height / 2,
+            box.x + box.width / 2,
+            box.y + box.height / 2,
+        ),
+        points=[(point.x, point.y) for point in points],
+        point_labels=[int(point.positive) for point in points],
+    )
+
+
+def _prompt(place: str, *, label: str = _LABEL, **fields: Any) -> Prompt:  # noqa: ANN401 (checked by Prompt)
+    try:
+        return Prompt(label=label, **fields)
+    except ValidationError as error:
+        raise InvalidRequest([Fault(place, tell(error))]) from error
+
+
+def _sam2_prediction(found: Detection | None, form: str) -> Sam2SegmentationPrediction:
+    """The mask; an empty one where no pixel was sure enough."""
+    if found is None:
+        return Sam2SegmentationPrediction(masks=[], confidence=0, format="polygon")
+    if form == "rle":
+        return Sam2SegmentationPrediction(masks=_coco(found), confidence=found.score, format="rle")
+    outlines = [list(polygon) for polygon in found.polygons]
+    return Sam2SegmentationPrediction(masks=outlines, confidence=found.score, format="polygon")
+
+
+def _coco(one: Detection) -> CocoMask:
+    return CocoMask(size=one.segmentation.size, counts=one.segmentation.counts)
+
+
+def _embedding_json(npy: bytes, seconds: float) -> Iterator[str]:
+    yield '{"embeddings": '
+    yield from nested_json(npy)
+    yield f', "time": {seconds}}}'
