@@ -18,6 +18,7 @@ from pycocotools import mask as coco
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
+from api.protocols.roboflow import STATUSES
 from maskline import Client, Prompt
 from maskline.local import Stack
 from maskline.requests import Output, Subtask
@@ -26,6 +27,7 @@ from tests.factories import encoded, picture
 pytest.importorskip("inference_sdk")
 from inference_sdk import InferenceConfiguration, InferenceHTTPClient
 from inference_sdk.http.errors import HTTPCallErrorError, ModelTaskTypeNotSupportedError
+from inference_sdk.http.utils.executors import RETRYABLE_STATUS_CODES
 from supervision import Detections
 
 RGB = picture(96, 144)
@@ -172,6 +174,9 @@ class TestV0:
             configured(stack).select_api_v0().infer(content, model_id=model)
         assert raised.value.status_code == status
         assert re.search(words, raised.value.api_message), raised.value.api_message
+
+    def test_a_wait_that_is_over_is_not_sent_again(self) -> None:
+        assert STATUSES[504] not in RETRYABLE_STATUS_CODES
 
     def test_a_wrong_key_is_told_and_not_shown(self, stack: Stack) -> None:
         client = InferenceHTTPClient(api_url=stack.url, api_key="mk_wrong_and_long_enough")
