@@ -53,7 +53,7 @@ def v0(stack: Stack) -> InferenceHTTPClient:
 
 @pytest.fixture(scope="module")
 def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, params={"api_key": stack.api_key}, timeout=60) as connected:
+    with httpx.Client(base_url=stack.url, params={"api_key": stack.api_key}, timeout=290) as connected:
         yield connected
 
 
@@ -93,7 +93,11 @@ class TestV0:
         [whole] = masks_of(answer)
         del answer["predictions"][0]["rle"]
         [outlined] = masks_of(answer)
-        assert np.array_equal(outlined & whole, outlined) or outlined.sum() >= whole.sum() * 0.99
+        _, parts = cv2.connectedComponents(whole.astype(np.uint8))
+        largest = parts == np.bincount(parts[whole]).argmax()
+        contours, _ = cv2.findContours(largest.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        filled = cv2.fillPoly(np.zeros(whole.shape, np.uint8), contours, 1)
+        assert np.array_equal(outlined, filled > 0)
 
     def test_instances_of_a_model_with_categories(self, stack: Stack, native: Client) -> None:
         client = configured(stack, confidence_threshold=0.1, iou_threshold=100).select_api_v0()
@@ -343,7 +347,7 @@ class TestSegmentAnything:
         predictor.set_image(RGB)
         image = {"type": "base64", "value": CONTENT}
         body = {"sam_version_id": "vit_b", "image": image, "image_id": "mine"}
-        embedded = http.post("/sam/embed_image", json=body, timeout=200)
+        embedded = http.post("/sam/embed_image", json=body)
         assert embedded.status_code == 200, embedded.text
         theirs = predictor.get_image_embedding().numpy()
         assert np.array_equal(np.array(embedded.json()["embeddings"], np.float32), theirs)
