@@ -68,7 +68,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> Iterator[S
         "MASKLINE_DEVICE": "cpu",
         "MASKLINE_SWEEP_INTERVAL": "0.3",
         "MASKLINE_MAX_IMAGE_BYTES": "3000000",
-        "MASKLINE_MAX_WAIT": "280",  # Segment Anything on a busy machine
     }
     with Stack(tmp_path_factory.mktemp("stack"), environment=settings) as running:
         yield running

@@ -57,6 +57,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Stack]
         "MASKLINE_DEVICE": "cpu",
         "MASKLINE_OUTGOING_ALLOW": "127.0.0.1",
         "MASKLINE_MAX_IMAGE_BYTES": "3000000",
+        "MASKLINE_MAX_WAIT": "280",  # Segment Anything on a busy machine
     }
     with Stack(folder / "stack", environment=settings) as running:
         yield running

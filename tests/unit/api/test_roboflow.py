@@ -202,13 +202,16 @@ def test_keys_in_the_query_are_this_protocol_s_alone(hasty: Api) -> None:
         ("DELETE", "/v1/nothing", 404),
         ("POST", "/healthz/1", 404),
         ("POST", "/readyz/1", 404),
-        ("POST", "/models/none", 404),
         ("POST", "/docs/1", 405),
     ],
 )
 def test_the_routes_of_others_are_theirs(hasty: Api, method: str, path: str, status: int) -> None:
     answer = hasty.client.open(path, method=method)
     assert (answer.status_code, answer.mimetype) == (status, "application/problem+json"), answer.text
+
+
+def test_a_model_of_hugging_face_is_not_a_dataset(hasty: Api) -> None:
+    assert set(told(hasty.client.post("/models/none"))) == {"error"}
 
 
 def test_errors_of_routing_are_in_roboflow_s_form(hasty: Api) -> None:
