@@ -48,7 +48,7 @@ def to_detections(
 
 def _without_covered(segments: Sequence[SegmentMask], options: DetectionOptions) -> list[int]:
     """Non-maximum suppression: the indices that are kept, of segments in the order of their scores."""
-    boxes = np.array([_corners(segment.packed) for segment in segments], np.float64).reshape(-1, 4)
+    boxes = np.array([segment.packed.window for segment in segments], np.float64).reshape(-1, 4)
     categories = np.array([segment.category_id for segment in segments])
     kept: list[int] = []
     for i in range(len(segments)):
@@ -58,10 +58,6 @@ def _without_covered(segments: Sequence[SegmentMask], options: DetectionOptions)
         if not rivals or _overlaps(boxes[i], boxes[rivals]).max() <= options.max_overlap:
             kept.append(i)
     return kept
-
-
-def _corners(packed: PackedMask) -> tuple[int, int, int, int]:
-    return packed.left, packed.top, packed.left + packed.columns, packed.top + packed.rows
 
 
 def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

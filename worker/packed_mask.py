@@ -6,6 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.window import Window
+
 Mask = NDArray[np.bool_]  #: (H, W)
 
 
@@ -55,14 +57,10 @@ class PackedMask:
         """How many pixels are in it."""
         return int(np.count_nonzero(self.box()))
 
-    def box(self) -> Mask:
-        """bool (rows, columns): the mask inside its bounding box."""
-        return np.unpackbits(self.bits, axis=1, count=self.columns).view(np.bool_)
-
     @property
-    def rows(self) -> int:
-        """Height of the bounding box."""
-        return self.bits.shape[0]
+    def window(self) -> Window:
+        """The bounding box."""
+        return Window(self.left, self.top, self.left + self.columns, self.top + self.rows)
 
     def box(self) -> Mask:
         """bool (rows, columns): the mask inside its bounding box."""
@@ -72,5 +70,5 @@ class PackedMask:
         """bool (height, width)."""
         mask = np.zeros((self.height, self.width), np.bool_)
         if self.columns:
-            mask[self.top : self.top + self.rows, self.left : self.left + self.columns] = self.box()
+            mask[self.window.slices] = self.box()
         return mask

@@ -1,33 +1,34 @@
-"""A picture of detections: the image, each detection tinted, outlined, and named if that is wanted."""
+"""A picture of detections: the image, each detection tinted, outlined, and named if that is wanted.
+
+Drawn by ``supervision``, as Roboflow's users draw theirs.
+"""
 
 from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
+import supervision as sv
 from numpy.typing import NDArray
+from supervision.detection.compact_mask import CompactMask
 
 from maskline.requests import PictureOptions
 from maskline.results import AnnotationSpec
 from worker.colors import rgb
 from worker.family import Image, SegmentMask
+from worker.packed_mask import PackedMask
 
 _OPACITY = 0.4
 _JPEG_QUALITY = 92
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_FONT_HEIGHT = 22.0  # pixels of a capital letter at scale 1
-_TEXT_PER_SIDE = 1 / 50  # height of a letter, as a part of the longer side
-_LEAST_TEXT = 8.0  # pixels
-_PADDING = 0.5  # around a label, as a part of the height of its letters
-_DARK, _BRIGHT = (0, 0, 0), (255, 255, 255)
-_LUMINANCE = np.array([0.299, 0.587, 0.114])
-_HALF_BRIGHT = 140
-
-Rgb = tuple[int, int, int]
+_LEAST_TEXT_SCALE = 0.4  # of OpenCV's fonts: the smallest that can be read
+_PADDING_PER_SCALE = 10  # pixels around a label
+_BLACK, _WHITE = "#000000", "#ffffff"
+_LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_BRIGHT = 140  # of 255; from here on black is read better than white
 
 
 def render_picture(
     image: Image,
-    segments: Iterable[SegmentMask],
+    segments: Sequence[SegmentMask],
     annotation_specs: Iterable[AnnotationSpec],
     options: PictureOptions,
 ) -> bytes:
@@ -35,62 +36,51 @@ def render_picture(
 
     Args:
         image: uint8 (H, W, 3), RGB.
-        segments: the best first; it is drawn over the others.
+        segments: none is empty; the smaller is drawn over the larger.
         annotation_specs: their colours.
         options: whether there are labels, and how wide the outlines are.
     """
-    colors = {spec.id: rgb(spec.color) for spec in annotation_specs}
-    drawn = [(segment, colors[segment.category_id]) for segment in segments][::-1]
-    picture = image.copy()
-    for segment, color in drawn:
-        _tint(picture, segment, color)
-        _outline(picture, segment, color, options.stroke)
-    if options.labels:
-        for segment, color in drawn:
-            _name(picture, segment, color)
-    _, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
+    picture = np.ascontiguousarray(image[..., ::-1])
+    if segments:
+        colors = {spec.id: spec.color for spec in annotation_specs}
+        _draw(picture, segments, [colors[segment.category_id] for segment in segments], options)
+    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return encoded.tobytes()
 
 
-def _tint(picture: Image, segment: SegmentMask, color: Rgb) -> None:
-    packed = segment.packed
-    mask = packed.box()
-    window = picture[packed.top : packed.top + packed.rows, packed.left : packed.left + packed.columns]
-    tinted = window[mask] * (1 - _OPACITY) + np.array(color) * _OPACITY
-    window[mask] = tinted.round().astype(np.uint8)
-
-
-def _outline(picture: Image, segment: SegmentMask, color: Rgb, stroke: int) -> None:
-    packed = segment.packed
-    contours, _ = cv2.findContours(
-        packed.box().view(np.uint8),
-        cv2.RETR_CCOMP,
-        cv2.CHAIN_APPROX_SIMPLE,
-        offset=(packed.left, packed.top),
+def _draw(
+    picture: NDArray[np.uint8], segments: Sequence[SegmentMask], colors: list[str], options: PictureOptions
+) -> None:
+    found = sv.Detections(
+        xyxy=np.array([segment.packed.window for segment in segments], np.float64),
+        mask=CompactMask.merge([_compact(segment.packed) for segment in segments]),
     )
-    cv2.drawContours(picture, contours, -1, color, stroke)
+    palette, lookup = sv.ColorPalette.from_hex(colors), sv.ColorLookup.INDEX
+    sv.MaskAnnotator(palette, _OPACITY, lookup).annotate(picture, found)
+    sv.PolygonAnnotator(palette, options.stroke, lookup).annotate(picture, found)
+    if options.labels:
+        height, width = picture.shape[:2]
+        scale = max(_LEAST_TEXT_SCALE, sv.calculate_optimal_text_scale((width, height)))
+        sv.LabelAnnotator(
+            palette,
+            lookup,
+            text_color=sv.ColorPalette.from_hex([_readable_on(color) for color in colors]),
+            text_scale=scale,
+            text_thickness=max(1, round(scale)),
+            text_padding=round(scale * _PADDING_PER_SCALE),
+            smart_position=True,
+        ).annotate(picture, found, [f"{segment.label} {segment.score:.2f}" for segment in segments])
 
 
-def _name(picture: Image, segment: SegmentMask, color: Rgb) -> None:
-    """Write label and score over the upper left corner of the box, or under it where there is no room."""
-    text = f"{segment.label} {segment.score:.2f}"
-    height, width = picture.shape[:2]
-    letter = max(_LEAST_TEXT, max(height, width) * _TEXT_PER_SIDE)
-    scale, thickness = letter / _FONT_HEIGHT, max(1, round(letter / 10))
-    (text_width, text_height), below = cv2.getTextSize(text, _FONT, scale, thickness)
-    padding = round(letter * _PADDING)
-    box_width, box_height = text_width + 2 * padding, text_height + below + 2 * padding
-    left = max(0, min(segment.packed.left, width - box_width))
-    top = segment.packed.top - box_height
-    if top < 0:
-        top = min(segment.packed.top, max(0, height - box_height))
-    cv2.rectangle(picture, (left, top), (left + box_width, top + box_height), color, cv2.FILLED)
-    origin = left + padding, top + padding + text_height
-    cv2.putText(picture, text, origin, _FONT, scale, _readable_on(color), thickness, cv2.LINE_AA)
+def _compact(packed: PackedMask) -> CompactMask:
+    """The mask as ``supervision`` takes it without the rest of its plane."""
+    box = packed.box()
+    rows, columns = box.shape
+    corners = np.array([[0, 0, columns - 1, rows - 1]])  # the lower right pixel is inside
+    in_box = CompactMask.from_dense(box[None], corners, (rows, columns))
+    return in_box.with_offset(packed.left, packed.top, (packed.height, packed.width))
 
 
-def _readable_on(color: Sequence[int]) -> Rgb:
-    luminance: NDArray[np.float64] = np.asarray(color) @ _LUMINANCE
-    return _DARK if luminance > _HALF_BRIGHT else _BRIGHT
+def _readable_on(color: str) -> str:
+    luminance = sum(part * channel for part, channel in zip(_LUMINANCE, rgb(color), strict=True))
+    return _BLACK if luminance >= _BRIGHT else _WHITE

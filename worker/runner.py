@@ -40,7 +40,6 @@ from worker.fetching import Fetch
 from worker.leases import Lease, LeaseKeeper, LeaseLost
 from worker.masks import render_category_mask, render_confidence_mask, to_segment_pictures, to_segments
 from worker.overlay import render_overlay
-from worker.picture import render_picture
 from worker.sized_cache import SizedCache
 
 logger = structlog.get_logger(module=__name__)
@@ -262,7 +261,9 @@ def _render_detections(
         detections = to_detections(chosen, segmentation, options)
         files[Artifact.DETECTIONS] = detections.to_json().encode()
     if Output.PICTURE in request.outputs:
-        files[Artifact.PICTURE] = render_picture(
-            image, chosen.values(), segmentation.annotation_specs, request.picture or PictureOptions()
+        from worker import picture  # noqa: PLC0415 (its library takes a second or two, and few ask for it)
+
+        files[Artifact.PICTURE] = picture.render_picture(
+            image, tuple(chosen.values()), segmentation.annotation_specs, request.picture or PictureOptions()
         )
     return files

@@ -1,6 +1,7 @@
-"""Detections against torchvision's suppression, OpenCV's filling and what ``supervision`` draws."""
+"""Detections against torchvision's suppression and OpenCV's filling, and the picture of them."""
 
 from io import BytesIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from torchvision.ops import batched_nms
 from maskline.requests import DetectionOptions, PictureOptions
 from maskline.results import DetectionList
 from tests.factories import picture
-from worker.colors import annotation_specs
+from worker.colors import annotation_specs, rgb
 from worker.detections import choose, to_detections
 from worker.family import Segmentation, SegmentMask
 from worker.masks import decode_rle
@@ -121,32 +122,36 @@ def test_less_detail_is_fewer_points_near_the_same_place() -> None:
     assert coarse.segmentation == fine.segmentation
 
 
-def test_outlines_are_where_supervision_draws_them() -> None:
-    sv = pytest.importorskip("supervision")
-    image = picture(*SIZE)
-    mask = rectangle(20, 10, 30, 40)
-    color = tuple(int(SPECS[1].color[i : i + 2], 16) for i in (1, 3, 5))
-    theirs = sv.PolygonAnnotator(color=sv.Color(*color[::-1]), thickness=3).annotate(
-        np.zeros_like(image),
-        sv.Detections(xyxy=np.array([[20, 10, 50, 50]]), mask=mask[None], class_id=np.array([1])),
-    )
-    jpeg = render_picture(image, [segment(mask)], SPECS, PictureOptions(stroke=3))
-    drawn = np.asarray(Image.open(BytesIO(jpeg))).astype(int)
-    outline = theirs.any(axis=2)
-    assert outline.any()
-    assert np.abs(drawn[outline] - np.array(color)).mean() < 12
-    outside = ~cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
-    assert np.abs(drawn[outside] - image[outside]).mean() < 8
+def drawn(image: NDArray[np.uint8], segments: list[SegmentMask], **options: Any) -> NDArray[np.int_]:
+    jpeg = render_picture(image, segments, SPECS, PictureOptions(**options))
+    return np.asarray(Image.open(BytesIO(jpeg))).astype(int)
+
+
+def test_each_detection_is_tinted_and_outlined_in_its_color() -> None:
+    image = np.full((*SIZE, 3), 128, np.uint8)
+    large, small = rectangle(16, 8, 48, 48), rectangle(32, 24, 16, 16)
+    picture_of = drawn(image, [segment(small, 2), segment(large, 1)], stroke=3)
+    one, two = (np.array(rgb(SPECS[i].color)) for i in (1, 2))
+    for (row, column), color in (
+        ((0, 0), image[0, 0]),
+        ((16, 24), 0.6 * 128 + 0.4 * one),
+        ((32, 40), 0.6 * 128 + 0.4 * two),  # the smaller is over the larger
+    ):
+        assert np.abs(picture_of[row : row + 4, column : column + 4] - color).mean() < 8, (row, column)
+    outline = cv2.morphologyEx(large.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    assert np.abs(picture_of[outline] - one).mean() < 25
+
+
+def test_a_picture_of_nothing_is_the_image() -> None:
+    image = np.full((*SIZE, 3), 77, np.uint8)
+    assert np.abs(drawn(image, [], labels=True) - image).max() < 3
 
 
 def test_labels_are_written_where_there_is_room() -> None:
     image = np.full((*SIZE, 3), 128, np.uint8)
     one = segment(rectangle(70, 0, 20, 20))
-    plain, named = (
-        np.asarray(Image.open(BytesIO(render_picture(image, [one], SPECS, PictureOptions(labels=labels)))))
-        for labels in (False, True)
-    )
-    changed = np.abs(plain.astype(int) - named).max(axis=2) > 40
+    plain, named = (drawn(image, [one], labels=labels) for labels in (False, True))
+    changed = np.abs(plain - named).max(axis=2) > 40
     rows, columns = np.nonzero(changed)
     assert changed.sum() > 50
     assert columns.min() >= 0
