@@ -74,7 +74,7 @@ class Segmentation:
     annotation_specs: tuple[AnnotationSpec, ...]
     """Background first, then every category of the map, ascending ids."""
     embedding: NDArray[np.float32] | None = None
-    """What the encoder made of the image, if it was wanted."""
+    """What the encoder made of the image, if it was wanted: (1, channels, rows, columns)."""
 
 
 class Shelf(Protocol):

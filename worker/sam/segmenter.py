@@ -101,7 +101,7 @@ class SegmentAnything:
     def _segment(self, one: SegmentationInput) -> Segmentation:
         parameters = one.parameters
         assert isinstance(parameters, Parameters)  # noqa: S101 (the registry made them from this family's model)
-        self._set_image(one)
+        embedded = self._set_image(one)
         made = (
             self._segment_prompts(one.image, one.prompts, parameters)
             if one.prompts
@@ -109,15 +109,15 @@ class SegmentAnything:
         )
         if not one.wants_embedding:
             return made
-        embedding = self._cache.get(one.image_key, lambda: self._embed(one)).features
-        return replace(made, embedding=embedding.float().cpu().numpy())
+        return replace(made, embedding=embedded.features.float().cpu().numpy())
 
-    def _set_image(self, one: SegmentationInput) -> None:
+    def _set_image(self, one: SegmentationInput) -> Embedding:
         predictor = self._predictor
         embedded = self._cache.get(one.image_key, lambda: self._embed(one))
         predictor.features = embedded.features
         predictor.input_size, predictor.original_size = embedded.input_size, embedded.original_size
         predictor.is_image_set = True
+        return embedded
 
     def _embed(self, one: SegmentationInput) -> Embedding:
         if self._shared is None:

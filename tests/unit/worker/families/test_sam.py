@@ -136,6 +136,26 @@ def mask_input(mask: RunLengthMask) -> NDArray[np.float32]:
     return low_resolution_logits(decode_rle(mask), (171, 256), 256, 64)[None]
 
 
+@pytest.mark.parametrize("prompts", [(), (Prompt(label="box", box=(20, 12, 62, 55)),)])
+def test_the_embedding_is_upstream_s(
+    model: Segmenter, upstream: dict[str, Sam], prompts: tuple[Prompt, ...]
+) -> None:
+    one = SegmentationInput(
+        image=IMAGE,
+        image_key="embedded",
+        prompts=prompts,
+        subtask=Subtask.INSTANCE,
+        parameters=Parameters(crop_layers=1),
+        wants_embedding=True,
+    )
+    [segmentation] = model.segment([one])
+    predictor = SamPredictor(upstream["small"])
+    predictor.set_image(IMAGE)
+    assert segmentation.embedding is not None
+    assert np.array_equal(segmentation.embedding, predictor.get_image_embedding().numpy())
+    assert ask(model, *prompts).embedding is None
+
+
 PROMPTS = [
     Prompt(label="box", box=(20, 12, 62, 55)),
     Prompt(label="point", points=((40, 32),)),
