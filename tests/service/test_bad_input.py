@@ -305,7 +305,7 @@ REQUESTS: dict[str, tuple[Callable[[httpx.Client], httpx.Response], int, str]] =
     "cancel an unknown job": (lambda http: http.post("/v1/jobs/x:cancel"), 404, "job_not_found"),
     "delete an unknown job": (lambda http: http.delete("/v1/jobs/x"), 404, "job_not_found"),
     "unknown model's card": (lambda http: http.get("/v1/models/a/b"), 404, "model_not_found"),
-    "unknown route": (lambda http: http.get("/v2/jobs"), 404, "route_not_found"),
+    "unknown route": (lambda http: http.get("/v1/nothing"), 404, "route_not_found"),
     "wrong method": (lambda http: http.put("/v1/jobs"), 405, "method_not_allowed"),
     "unknown key": (lambda http: http.delete("/v1/keys/x"), 404, "key_not_found"),
     "key for too long": (

@@ -1,14 +1,17 @@
 """A job on each family through the whole service, against the upstream package on the same weights."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
 
@@ -30,13 +33,22 @@ def sam() -> Sam:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Client]:
+def predictor(sam: Sam) -> SamPredictor:
+    """Upstream's, which has seen the image."""
+    predictor = SamPredictor(sam)
+    predictor.set_image(RGB)
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("models")
     torch.save(sam.state_dict(), folder / "sam.pth")
     for make in (tiny.segformer, tiny.mask2former):
         tiny.save(make, folder / make.__name__)
     entry = (
-        "  - {{id: {}, family: sam, displayName: {}, weights: {{path: {}}}, options: {{variant: vit_b}}}}\n"
+        "  - {{id: {}, aliases: [{}], family: sam, displayName: Sam, weights: {{path: {}}}, "
+        "options: {{variant: vit_b}}}}\n"
     )
     learned = (
         "  - {{id: {}, family: transformers, displayName: Mine, weights: {{path: {}}}, "
@@ -44,8 +56,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Clie
     )
     (folder / "catalog.yaml").write_text(
         "models:\n"
-        + entry.format("mine/sam", "Mine", folder / "sam.pth")
-        + entry.format("gone", "Gone", folder / "gone.pth")
+        + entry.format("mine/sam", "sam/vit_b", folder / "sam.pth")
+        + entry.format("gone", "sam/gone", folder / "gone.pth")
         + learned.format("mine/segformer", folder / "segformer", "semantic")
         + learned.format("mine/mask2former", folder / "mask2former", "panoptic, instance, semantic")
     )
@@ -54,7 +66,13 @@ def service(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Clie
         "MASKLINE_WORKER_MODELS": "mine/sam,gone,grabcut,mine/segformer,mine/mask2former",
         "MASKLINE_DEVICE": "cpu",
     }
-    with Stack(folder / "stack", environment=settings) as stack, Client(stack.url, stack.api_key) as client:
+    with Stack(folder / "stack", environment=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def service(stack: Stack) -> Iterator[Client]:
+    with Client(stack.url, stack.api_key) as client:
         yield client
 
 
@@ -62,9 +80,7 @@ def pixels(png: bytes) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(png)))
 
 
-def test_segment_anything_through_the_service_is_upstream(service: Client, sam: Sam) -> None:
-    predictor = SamPredictor(sam)
-    predictor.set_image(RGB)
+def test_segment_anything_through_the_service_is_upstream(service: Client, predictor: SamPredictor) -> None:
     logits, scores, _ = predictor.predict(box=np.array(BOX.box), multimask_output=False, return_logits=True)
     job = service.submit(encoded(RGB, "PNG"), model="mine/sam", prompts=[BOX], outputs=list(Output))
     done = service.wait(job.id, timeout=200)
@@ -77,6 +93,27 @@ def test_segment_anything_through_the_service_is_upstream(service: Client, sam: 
     assert (segment.label, segment.area) == ("disc", mask.sum())
     assert segment.score == pytest.approx(float(np.clip(scores[0], 0, 1)), abs=1e-6)
     assert pixels(service.overlay(done.id)).shape == RGB.shape
+
+
+def test_roboflow_s_routes_of_segment_anything_are_upstream(stack: Stack, predictor: SamPredictor) -> None:
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    body: dict[str, Any] = {"sam_version_id": "vit_b", "image_id": "mine"}
+    content = b64encode(encoded(RGB, "PNG")).decode()
+    with httpx.Client(base_url=stack.url, headers=headers, timeout=200) as http:
+        embedded = http.post("/sam/embed_image", json=body | {"image": {"type": "base64", "value": content}})
+        assert embedded.status_code == 200, embedded.text
+        theirs = predictor.get_image_embedding().numpy()
+        assert np.array_equal(np.array(embedded.json()["embeddings"], np.float32), theirs)
+        binary = http.post("/sam/embed_image", json=body | {"format": "binary"})
+        assert np.array_equal(np.load(BytesIO(binary.content)), theirs)
+        for coords, labels in (([[40, 32], [100, 80]], [1, 0]), ([[17, 9], [63, 55]], [2, 3])):
+            said = {"point_coords": coords, "point_labels": labels}
+            answer = http.post("/sam/segment_image", json=body | said)
+            prompt = {name: np.array(value) for name, value in said.items()}
+            if labels == [2, 3]:
+                prompt = {"box": np.array(coords).ravel()}
+            [mask], _, _ = predictor.predict(**prompt, multimask_output=False)
+            assert np.array_equal(coco.decode(answer.json()["rle"][0]), mask)
 
 
 def test_models_without_weights_fail_their_jobs_and_no_others(service: Client) -> None:

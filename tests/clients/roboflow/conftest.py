@@ -1,11 +1,11 @@
-"""A running service for the clients of others: GrabCut, and small models that know categories."""
+"""A running service for the clients of others: GrabCut, and small models that know categories.
+
+Segment Anything's routes run GrabCut here; ``tests/service/test_models.py`` holds them against upstream.
+"""
 
 from collections.abc import Iterator
 
 import pytest
-import torch
-from segment_anything import sam_model_registry
-from segment_anything.modeling import Sam
 
 from maskline import Client
 from maskline.local import Stack
@@ -17,12 +17,6 @@ models:
     aliases: [grabcut/1, sam/vit_h, sam2/hiera_tiny]
     family: grabcut
     displayName: GrabCut
-  - id: mine/sam
-    aliases: [sam/vit_b, sam2/hiera_small]
-    family: sam
-    displayName: Segment Anything
-    weights: {{path: {folder}/sam.pth}}
-    options: {{variant: vit_b}}
   - id: mine/segformer
     family: transformers
     displayName: Semantic
@@ -37,27 +31,18 @@ models:
 
 
 @pytest.fixture(scope="session")
-def sam() -> Sam:
-    """Segment Anything ViT-B with random weights."""
-    torch.manual_seed(5)
-    return sam_model_registry["vit_b"]()
-
-
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, sam: Sam) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One service for all."""
     folder = tmp_path_factory.mktemp("clients")
-    torch.save(sam.state_dict(), folder / "sam.pth")
     for make in (tiny.segformer, tiny.mask2former):
         tiny.save(make, folder / make.__name__)
     (folder / "catalog.yaml").write_text(CATALOG.format(folder=folder))
     settings = {
         "MASKLINE_CATALOG_FILE": str(folder / "catalog.yaml"),
-        "MASKLINE_WORKER_MODELS": "grabcut,mine/sam,mine/segformer,mine/mask2former",
+        "MASKLINE_WORKER_MODELS": "grabcut,mine/segformer,mine/mask2former",
         "MASKLINE_DEVICE": "cpu",
         "MASKLINE_OUTGOING_ALLOW": "127.0.0.1",
         "MASKLINE_MAX_IMAGE_BYTES": "3000000",
-        "MASKLINE_MAX_WAIT": "280",  # Segment Anything on a busy machine
     }
     with Stack(folder / "stack", environment=settings) as running:
         yield running
