@@ -67,7 +67,8 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
         is_front_page = request.path == "/" and request.method in ("GET", "HEAD")
         is_open = request.path in _OPEN_PATHS or request.path.startswith(_OPEN_FOLDERS)
         if not is_front_page and not is_open:
-            key = key_of(request) or next(filter(None, (bearer.key_in(request) for bearer in bearers)), None)
+            elsewhere = (bearer.key_in(request, services.settings.max_image_bytes) for bearer in bearers)
+            key = key_of(request) or next(filter(None, elsewhere), None)
             g.caller = authenticate(key, admin_key_text, services.keys)
 
     @app.after_request

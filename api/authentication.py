@@ -35,8 +35,11 @@ class Caller:
 class KeyBearer(Protocol):
     """Where else a protocol's clients put their key: what a file of ``api/protocols`` may have too."""
 
-    def key_in(self, request: Request) -> str | None:
-        """The key of a request of this protocol's; None where it is another's, or has none."""
+    def key_in(self, request: Request, max_image_bytes: int) -> str | None:
+        """The key of a request of this protocol's; None where it is another's, or has none.
+
+        ``max_image_bytes``: of an image, which bounds the body where the key is in it.
+        """
         ...
 
 

@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ REQUEST_PART = "request"
 _IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 18
 _MAX_REQUEST_BYTES = 1 << 20  # of JSON, without the image
+
+_DATA_URL = re.compile(r"\Adata:[^,]{0,256},")
 
 _JSON_PARAMETERS = frozenset(
     {"prompts", "parameters", "outputs", "detections", "picture", "webhook", "metadata"}
@@ -205,6 +208,11 @@ def upload_of_base64(content: str) -> Upload:
         raise ValueError(
             f"not base64 ({error}); use the standard alphabet with padding, no prefix"
         ) from error
+
+
+def bare_base64(text: str) -> str:
+    """Base64 without what some clients put around it: the beginning of a data URL, line breaks."""
+    return "".join(_DATA_URL.sub("", text, count=1).split())
 
 
 def take_upload(stream: IO[bytes], size: int | None) -> Upload:

@@ -20,7 +20,8 @@ from maskline.errors import InvalidRequest
 from maskline.resources import Problem
 
 JsonSchema = dict[str, Any]
-Content = type[BaseModel] | JsonSchema  #: a model, or a schema such as ``BINARY``
+Content = type[BaseModel] | tuple[type[BaseModel], ...] | JsonSchema
+"""A model, any one of several, or a schema such as ``BINARY``."""
 
 BINARY: JsonSchema = {"type": "string", "format": "binary"}
 
@@ -118,10 +119,11 @@ def make_document(app: Flask, version: str) -> JsonSchema:
         if hasattr(view := app.view_functions[rule.endpoint], "operation")
     ]
     models = {Problem} | {
-        content
+        model
         for _, op in described
         for content in (op.problem, *op.bodies.values(), *(content for _, content in op.answers.values()))
-        if isinstance(content, type)
+        for model in (content if isinstance(content, tuple) else (content,))
+        if isinstance(model, type)
     }
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema(
@@ -231,6 +233,8 @@ def _answer(status: int, media_type: str, content: Content | None) -> JsonSchema
 
 
 def _schema(content: Content) -> JsonSchema:
+    if isinstance(content, tuple):
+        return {"anyOf": [_schema(model) for model in content]}
     return {"$ref": f"#/components/schemas/{content.__name__}"} if isinstance(content, type) else content
 
 
@@ -243,6 +247,7 @@ _STATUS_WORDS = {
     401: "No key, or not a good one",
     403: "The key may not do this",
     404: "There is no such thing",
+    408: "It did not end in time, and goes on",
     409: "The job is in another state",
     413: "Too large",
     415: "A type that is not taken",
@@ -250,5 +255,4 @@ _STATUS_WORDS = {
     429: "Too much waits already",
     503: "Not now; try again after `Retry-After` seconds",
     504: "It did not end in time, and goes on",
-    408: "It did not end in time, and goes on",
 }

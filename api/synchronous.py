@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 
 from api.intake import Submission
 from api.services import Services
@@ -29,10 +29,32 @@ class SynchronousCalls:
             WaitOver: a job did not end within the service's limit; it goes on.
             ServiceError: what the first job that failed ended with.
         """
-        jobs = self.wait(self.accept(tenant, [self.check(submission) for submission in submissions]))
-        for job in jobs:
+        return self.succeeded(self.submit(tenant, submissions))
+
+    def submit(self, tenant: str, submissions: Sequence[Submission]) -> list[Job]:
+        """The queued job of each submission, in the same order; the submissions are closed.
+
+        Raises:
+            RequestError: something is wrong with a submission or its image; none was accepted.
+            QueueFull: there is no room for them all; none runs.
+            DependencyError: Redis or S3 does not answer; none runs.
+        """
+        with ExitStack() as opened:
+            for submission in submissions:
+                opened.enter_context(closing(submission))
+            return self.accept(tenant, [self.check(submission) for submission in submissions])
+
+    def succeeded(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs in success.
+
+        Raises:
+            WaitOver: a job did not end within the service's limit; it goes on.
+            ServiceError: what the first job that failed ended with.
+        """
+        ended = self.wait(jobs)
+        for job in ended:
             require_success(job)
-        return jobs
+        return ended
 
     def check(self, submission: Submission) -> Checked:
         """The submission, if ``accept`` may take it.

@@ -171,3 +171,9 @@ class ModelCard(WireModel):
     """Changes with the model's weights, labels and options, as far as its catalog entry tells of them."""
     parameters_schema: dict[str, JsonValue] = Field(default_factory=dict)
     """JSON Schema (2020-12) of ``parameters``."""
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Of the parameters that it has."""
+        properties = self.parameters_schema.get("properties")
+        return frozenset(properties) if isinstance(properties, dict) else frozenset()

@@ -5,8 +5,6 @@ https://huggingface.co/docs/api-inference/tasks/image-segmentation describes it;
 ``transformers`` do, and have its defaults.
 """
 
-import base64
-import binascii
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,7 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 
 from api.body import broken_off_told, read_body, read_json
 from api.errors import faults_of
-from api.intake import ImageUrl, Submission, Upload, most_json_bytes, take_upload, upload_of
+from api.intake import (
+    ImageUrl,
+    Submission,
+    Upload,
+    bare_base64,
+    most_json_bytes,
+    take_upload,
+    upload_of_base64,
+)
 from api.openapi import BINARY, JsonSchema, operation
 from api.services import Services
 from api.synchronous import SynchronousCalls
@@ -200,7 +206,7 @@ class _Views:
             asked = _request_for(card, call.parameters, uses_cache=uses_cache)
             submission = Submission(request=asked, upload=call.upload, url=call.url)
             job = self._calls.run_once(g.caller.tenant, submission, waits_for_model=waits)
-        least_score = 0.0 if "threshold" in _properties(card) else call.parameters.threshold or 0.0
+        least_score = 0.0 if "threshold" in card.parameter_names else call.parameters.threshold or 0.0
         return Response(_ANSWER.dump_json(self._answer(job, least_score), exclude_none=True), mimetype=JSON)
 
     def _answer(self, job: Job, least_score: float) -> list[ImageSegmentationElement]:
@@ -268,7 +274,7 @@ def _from_json(text: bytes) -> _Call:
     is_url = body.inputs.startswith(("http://", "https://"))
     return _Call(
         url=_checked_url(body.inputs) if is_url else None,
-        upload=None if is_url else upload_of(_decoded(body.inputs)),
+        upload=None if is_url else _decoded(body.inputs),
         parameters=body.parameters or _NO_PARAMETERS,
         options=body.options or _NO_OPTIONS,
     )
@@ -281,21 +287,16 @@ def _checked_url(inputs: str) -> str:
         raise InvalidRequest([Fault("/inputs", fault.detail) for fault in faults_of(error)]) from error
 
 
-def _decoded(inputs: str) -> bytes:
-    """The bytes behind base64, which may have line breaks, and a prefix as a data URL has it.
+def _decoded(inputs: str) -> Upload:
+    """The image in base64, as a data URL or with line breaks too.
 
     Raises:
         InvalidRequest: it is none.
     """
-    prefix, _, content = inputs.rpartition(",")
-    text = content if prefix.startswith("data:") else inputs
-    if "\n" in text:
-        text = text.replace("\r", "").replace("\n", "")
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        detail = f"not base64 ({error}); use the standard alphabet with padding, or give an http or https URL"
-        raise InvalidRequest([Fault("/inputs", detail)]) from error
+        return upload_of_base64(bare_base64(inputs))
+    except ValueError as error:
+        raise InvalidRequest([Fault("/inputs", f"{error}; or give an http or https URL")]) from error
 
 
 def _request_for(
@@ -311,19 +312,13 @@ def _request_for(
         "fuseStuff": False,
         "overlapping": False,
     }
-    known = _properties(card)
     return SegmentationRequest(
         model=card.id,
         subtask=asked.subtask or next(subtask for subtask in _PIPELINE_ORDER if subtask in card.subtasks),
-        parameters={name: value for name, value in meant.items() if name in known},
+        parameters={name: value for name, value in meant.items() if name in card.parameter_names},
         outputs=_OUTPUTS,
         use_cache=uses_cache,
     )
-
-
-def _properties(card: ModelCard) -> frozenset[str]:
-    properties = card.parameters_schema.get("properties")
-    return frozenset(properties) if isinstance(properties, dict) else frozenset()
 
 
 def _flag(header: str, option: bool | None, *, default: bool) -> bool:

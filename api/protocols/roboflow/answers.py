@@ -1,6 +1,7 @@
 """What Roboflow's clients read, made from what the jobs left in the bucket."""
 
 import base64
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from flask import Response
@@ -15,6 +16,7 @@ from maskline.artifacts import Artifact, result_key
 from maskline.jobs import Job
 from maskline.requests import Output
 from maskline.results import Detection, DetectionList
+from maskline.run_lengths import RunLengthMask
 
 JSON = "application/json"
 
@@ -31,15 +33,6 @@ class InferenceResponseImage(Fields):
 
     width: int
     height: int
-
-
-class CocoMask(Fields):
-    """A mask as COCO writes it: compressed run lengths, column-major."""
-
-    size: tuple[int, int]
-    """``[height, width]`` in pixels."""
-    counts: str
-    """The run lengths."""
 
 
 class ObjectDetectionPrediction(Fields):
@@ -70,7 +63,7 @@ class InstanceSegmentationPrediction(ObjectDetectionPrediction):
     """The outline of its largest part; left out where masks were asked for as run lengths."""
     mask_format: MaskFormat
     """Whether ``points`` are there."""
-    rle: CocoMask
+    rle: RunLengthMask
     """The whole mask, with its holes and all its parts."""
 
 
@@ -131,10 +124,6 @@ class Answers:
         """``services``: where the results are."""
         self._services = services
 
-    def respond(self, job: Job, answer: Fields) -> Response:
-        """The answer with the headers that the client looks at."""
-        return Response(to_json(answer), mimetype=JSON, headers=headers_of(job))
-
     def picture(self, job: Job) -> bytes:
         """The JPEG with the predictions drawn on the image."""
         return self._services.artifacts.get(result_key(job.id, job.attempt, Artifact.PICTURE))
@@ -193,6 +182,18 @@ class Answers:
         }
 
 
+def respond(job: Job, answer: Fields) -> Response:
+    """The answer with the headers that the client looks at."""
+    return Response(to_json(answer), mimetype=JSON, headers=headers_of(job))
+
+
+def respond_to_each(jobs: Sequence[Job], answers: Sequence[Fields], *, is_array: bool) -> Response:
+    """The answers to the images of a call: ``is_array``, as they were given in an array, or a single one."""
+    if is_array:
+        return Response(f"[{','.join(map(to_json, answers))}]", mimetype=JSON)
+    return respond(jobs[0], answers[0])
+
+
 def to_json(answer: Fields) -> str:
     """JSON text, without what is None."""
     return answer.model_dump_json(by_alias=True, exclude_none=True)
@@ -215,7 +216,7 @@ def _instance(job: Job, one: Detection, mask_format: MaskFormat) -> InstanceSegm
         **_box(job, one),
         points=None if is_rle else [Point(x=x, y=y) for x, y in one.polygons[0]],
         mask_format=mask_format,
-        rle=CocoMask.model_construct(size=one.segmentation.size, counts=one.segmentation.counts),
+        rle=one.segmentation,
     )
 
 

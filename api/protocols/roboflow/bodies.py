@@ -7,16 +7,18 @@ from typing import TypeVar
 from flask import Request, g
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from api.body import BROKEN_OFF, parse_body
+from api.body import parse_body, read_body
 from api.errors import faults_of
+from api.intake import most_json_bytes
 from api.protocols.roboflow.paths import V1_PARTS, is_ours
-from maskline.errors import Fault, InvalidRequest, MalformedRequest
+from maskline.errors import Fault, InvalidRequest
 
 Body = TypeVar("Body", bound=BaseModel)
 _KEY = "api_key"
+_KEPT = "roboflow_body"
 
 
-def key_in(request: Request) -> str | None:
+def key_in(request: Request, max_image_bytes: int) -> str | None:
     """The key of a request to this protocol's routes, if it has one."""
     if not is_ours(request):
         return None
@@ -24,39 +26,33 @@ def key_in(request: Request) -> str | None:
         return key
     if request.method != "POST" or request.path[1:].split("/")[0] not in V1_PARTS:
         return None
-    body = json_of(request)
+    body = _json_of(request, max_image_bytes)
     value = body.get(_KEY) if isinstance(body, dict) else None
     return value if isinstance(value, str) else None
 
 
-def json_of(request: Request) -> JsonValue:
-    """The JSON body of a request of v1, read once.
-
-    Raises:
-        MalformedRequest: it is no JSON, or cut off.
-        RequestEntityTooLarge: (Werkzeug's) it is larger than is taken.
-    """
-    if "roboflow_body" not in g:
-        try:
-            g.roboflow_body = parse_body(request.get_data(cache=False) or b"{}")
-        except BROKEN_OFF as error:
-            raise MalformedRequest("the body is cut off, or its chunks are damaged") from error
-    body: JsonValue = g.roboflow_body
-    return body
-
-
-def read_json_as(model: type[Body], request: Request) -> Body:
-    """The JSON body of a request of v1 as ``model``.
+def read_json_as(model: type[Body], request: Request, max_image_bytes: int) -> Body:
+    """The JSON body of a request of v1 as ``model``; all images in it together are as large as one may be.
 
     Raises:
         MalformedRequest: it is no JSON, or cut off.
         InvalidRequest: with every fault.
         RequestEntityTooLarge: (Werkzeug's) it is larger than is taken.
     """
+    body = _json_of(request, max_image_bytes)
+    g.pop(_KEPT)  # it may hold images, which nothing should while their jobs run
     try:
-        return model.model_validate(json_of(request))
+        return model.model_validate(body)
     except ValidationError as error:
         raise InvalidRequest([_untagged(fault) for fault in faults_of(error)]) from error
+
+
+def _json_of(request: Request, max_image_bytes: int) -> JsonValue:
+    """The body, read once: for the key, and for the rest."""
+    if _KEPT not in g:
+        setattr(g, _KEPT, parse_body(read_body(request, most_json_bytes(max_image_bytes)) or b"{}"))
+    body: JsonValue = g.get(_KEPT)
+    return body
 
 
 def _untagged(fault: Fault) -> Fault:

@@ -51,7 +51,3 @@ def _fault(fault: FaultResource, code: str) -> ValidationError:
     if fault.parameter is not None:
         way = ["query", fault.parameter]
     return ValidationError(loc=way, msg=fault.detail, type=code)
-
-
-PROBLEM = RoboflowError
-"""What ``operation`` documents as the answers to problems."""

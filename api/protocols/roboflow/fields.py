@@ -53,7 +53,7 @@ def _fraction(value: object) -> object:
     """A number from 1 on is a percentage."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value
     return number / 100 if number >= 1 else number
 
@@ -88,7 +88,14 @@ ImageType = Annotated[
 Word = Annotated[str, Field(max_length=512)]
 
 
-class Common(Fields):
+class Keyed(Fields):
+    """A call that may bring the key."""
+
+    api_key: str | None = None
+    """The key; ``Authorization: Bearer`` does as well."""
+
+
+class Common(Keyed):
     """What the calls of both versions may say."""
 
     confidence: Confidence = DEFAULT_CONFIDENCE
@@ -134,8 +141,6 @@ class Common(Fields):
 class LegacyQuery(Common):
     """Query of v0."""
 
-    api_key: str | None = None
-    """The key; ``Authorization: Bearer`` does as well."""
     keypoint_confidence: Annotated[float, Field(ge=0, le=1)] = 0
     """Taken and not used: no model of Maskline's finds keypoints."""
     format: AnswerFormat = AnswerFormat.JSON
@@ -182,8 +187,6 @@ Images = Annotated[
 class InferenceRequest(Common):
     """Body of ``POST /infer/…``."""
 
-    api_key: str | None = None
-    """The key; ``Authorization: Bearer`` does as well."""
     model_id: Annotated[str, Field(min_length=1, max_length=256)]
     """Id or alias of a model."""
     image: Images

@@ -1,30 +1,28 @@
 """v1: ``/infer/…``, one image or several in JSON."""
 
-from contextlib import ExitStack
-
 from flask import Blueprint, Response, g, request
 
 from api.openapi import operation
 from api.protocols.roboflow.answers import (
     JSON,
     Answers,
-    InferenceResponse,
     InstanceSegmentationInferenceResponse,
     ObjectDetectionInferenceResponse,
     SemanticSegmentationInferenceResponse,
-    to_json,
+    respond_to_each,
 )
 from api.protocols.roboflow.bodies import read_json_as
-from api.protocols.roboflow.dialect import PROBLEM
-from api.protocols.roboflow.fields import InferenceRequest
-from api.protocols.roboflow.images import from_source
+from api.protocols.roboflow.dialect import RoboflowError
+from api.protocols.roboflow.fields import InferenceRequest, MaskFormat
+from api.protocols.roboflow.images import from_source, sources_of
 from api.protocols.roboflow.tasks import Task, submission_of
 from api.services import Services
 from api.synchronous import SynchronousCalls
 from maskline.errors import RequestError
+from maskline.jobs import Job
 from maskline.requests import DetectionOptions, PictureOptions
 
-_TAG = "roboflow"
+_TAG = "Roboflow"
 _PROBLEMS = (400, 404, 408, 413, 415, 422, 429)
 
 
@@ -54,7 +52,7 @@ class _InferViews:
         bodies={JSON: InferenceRequest},
         answers={200: (JSON, InstanceSegmentationInferenceResponse)},
         problems=_PROBLEMS,
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def infer_instance_segmentation(self) -> Response:
         return self._infer(Task.INSTANCE_SEGMENTATION)
@@ -65,7 +63,7 @@ class _InferViews:
         bodies={JSON: InferenceRequest},
         answers={200: (JSON, SemanticSegmentationInferenceResponse)},
         problems=_PROBLEMS,
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def infer_semantic_segmentation(self) -> Response:
         return self._infer(Task.SEMANTIC_SEGMENTATION)
@@ -76,25 +74,38 @@ class _InferViews:
         bodies={JSON: InferenceRequest},
         answers={200: (JSON, ObjectDetectionInferenceResponse)},
         problems=_PROBLEMS,
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def infer_object_detection(self) -> Response:
         return self._infer(Task.OBJECT_DETECTION)
 
-    @operation("Other models: refused (Roboflow v1)", tag=_TAG, answers={}, problems=(400,), problem=PROBLEM)
+    @operation(
+        "Other models: refused (Roboflow v1)", tag=_TAG, answers={}, problems=(400,), problem=RoboflowError
+    )
     def refuse_infer(self, call: str) -> Response:
         raise _not_here(f"/infer/{call}")
 
-    @operation("CLIP: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=PROBLEM)
+    @operation("CLIP: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=RoboflowError)
     def refuse_clip(self, call: str) -> Response:
         raise _not_here(f"/clip/{call}")
 
-    @operation("SAM 3: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=PROBLEM)
+    @operation("SAM 3: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=RoboflowError)
     def refuse_sam3(self, call: str) -> Response:
         raise _not_here(f"/sam3/{call}")
 
     def _infer(self, task: Task) -> Response:
-        asked = read_json_as(InferenceRequest, request)
+        accepted, mask_format, is_array = self._accept(task)
+        jobs = self._calls.succeeded(accepted)
+        answers = [self._answers.of_task(job, task, mask_format) for job in jobs]
+        return respond_to_each(jobs, answers, is_array=is_array)
+
+    def _accept(self, task: Task) -> tuple[list[Job], MaskFormat, bool]:
+        """The jobs, how their masks are to be given, and whether the images were in an array.
+
+        Ends before the wait, so that nothing holds the images during it.
+        """
+        most_bytes = self._services.settings.max_image_bytes
+        asked = read_json_as(InferenceRequest, request, most_bytes)
         card = self._services.cards.find(asked.model_id)
         detections = DetectionOptions(
             min_score=asked.confidence,
@@ -109,24 +120,13 @@ class _InferViews:
             if asked.visualize_predictions
             else None
         )
-        sources = asked.image if isinstance(asked.image, list) else [asked.image]
-        with ExitStack() as images:
-            submissions = []
-            for source in sources:
-                given = from_source(source, self._services.settings.max_image_bytes)
-                images.callback(given.close)
-                submissions.append(
-                    submission_of(given, card, task, asked=asked, detections=detections, picture=picture)
-                )
-            jobs = self._calls.run(g.caller.tenant, submissions)
-        answers = [self._answers.of_task(job, task, asked.response_mask_format) for job in jobs]
-        if not isinstance(asked.image, list):
-            return self._answers.respond(jobs[0], answers[0])
-        return Response(_array(answers), mimetype=JSON)
-
-
-def _array(answers: list[InferenceResponse]) -> str:
-    return f"[{','.join(map(to_json, answers))}]"
+        given = [from_source(source, most_bytes) for source in sources_of(asked.image)]
+        submissions = [
+            submission_of(one, card, task, asked=asked, detections=detections, picture=picture)
+            for one in given
+        ]
+        jobs = self._calls.submit(g.caller.tenant, submissions)
+        return jobs, asked.response_mask_format, isinstance(asked.image, list)
 
 
 def _not_here(path: str) -> RequestError:

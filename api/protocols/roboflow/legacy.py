@@ -1,21 +1,23 @@
 """v0: ``/{dataset_id}/{version_id}``, the image as the body and everything else in the query."""
 
-from contextlib import closing
+from collections.abc import Mapping
 
 from flask import Blueprint, Response, g, request
 
-from api.openapi import BINARY, operation
+from api.openapi import BINARY, Content, operation
 from api.protocols.roboflow.answers import (
     JSON,
     Answers,
     InstanceSegmentationInferenceResponse,
+    SemanticSegmentationInferenceResponse,
     StubResponse,
     headers_of,
+    respond,
     to_json,
 )
-from api.protocols.roboflow.dialect import PROBLEM
+from api.protocols.roboflow.dialect import RoboflowError
 from api.protocols.roboflow.fields import AnswerFormat, LegacyQuery
-from api.protocols.roboflow.images import Given, read_body
+from api.protocols.roboflow.images import Given, read_image
 from api.protocols.roboflow.paths import DATASET
 from api.protocols.roboflow.tasks import submission_of, task_of
 from api.services import Services
@@ -25,8 +27,14 @@ from maskline.requests import DetectionOptions, PictureOptions
 from maskline.results import ModelCard
 
 JPEG = "image/jpeg"
-_TAG = "roboflow"
+_TAG = "Roboflow"
 _STUB_VERSION = "0"
+_ANSWERS: Mapping[int, tuple[str, Content]] = {
+    200: (
+        JSON,
+        (InstanceSegmentationInferenceResponse, SemanticSegmentationInferenceResponse, StubResponse),
+    )
+}
 
 
 def add_routes(blueprint: Blueprint, services: Services) -> None:
@@ -54,33 +62,36 @@ class _LegacyViews:
             "application/x-www-form-urlencoded": {"type": "string", "format": "base64"},
             "multipart/form-data": {"type": "object", "properties": {"file": BINARY}},
         },
-        answers={200: (JSON, InstanceSegmentationInferenceResponse)},
+        answers=_ANSWERS,
         problems=(400, 404, 408, 413, 415, 422, 429),
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def infer_legacy(self, dataset_id: str, version_id: str, query: LegacyQuery) -> Response:
-        model = self._find(dataset_id, version_id)
-        if isinstance(model, StubResponse):
-            return Response(to_json(model), mimetype=JSON)
-        if query.image is not None:
-            return self._infer(Given(url=query.image), model, query)
-        return self._infer(read_body(request, self._services.settings.max_image_bytes), model, query)
+        return self._answer(dataset_id, version_id, query)
 
     @operation(
         "Run a model on the image at a URL and answer with its predictions (Roboflow v0)",
         tag=_TAG,
         query=LegacyQuery,
-        answers={200: (JSON, InstanceSegmentationInferenceResponse)},
+        answers=_ANSWERS,
         problems=(400, 404, 408, 413, 415, 422, 429),
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def infer_legacy_url(self, dataset_id: str, version_id: str, query: LegacyQuery) -> Response:
+        return self._answer(dataset_id, version_id, query)
+
+    def _answer(self, dataset_id: str, version_id: str, query: LegacyQuery) -> Response:
         model = self._find(dataset_id, version_id)
         if isinstance(model, StubResponse):
             return Response(to_json(model), mimetype=JSON)
-        if query.image is None:
+        return self._infer(self._image(query), model, query)
+
+    def _image(self, query: LegacyQuery) -> Given:
+        if query.image is not None:
+            return Given(url=query.image)
+        if request.method != "POST":
             raise MalformedRequest("there is no image; give its URL as the query parameter 'image'")
-        return self._infer(Given(url=query.image), model, query)
+        return read_image(request, self._services.settings.max_image_bytes)
 
     def _find(self, dataset_id: str, version_id: str) -> ModelCard | StubResponse:
         """The model, or what stands for a dataset that has no version yet: as upstream, its version 0.
@@ -106,9 +117,8 @@ class _LegacyViews:
             outline_detail=query.outline_detail,
         )
         picture = PictureOptions(labels=query.labels, stroke=query.stroke) if has_picture else None
-        with closing(given):
-            submission = submission_of(given, card, task, asked=query, detections=detections, picture=picture)
-            [job] = self._calls.run(g.caller.tenant, [submission])
+        submission = submission_of(given, card, task, asked=query, detections=detections, picture=picture)
+        [job] = self._calls.run(g.caller.tenant, [submission])
         if query.format is AnswerFormat.IMAGE:
             return Response(self._answers.picture(job), mimetype=JPEG, headers=headers_of(job))
-        return self._answers.respond(job, self._answers.of_task(job, task, query.response_mask_format))
+        return respond(job, self._answers.of_task(job, task, query.response_mask_format))

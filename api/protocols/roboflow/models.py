@@ -11,12 +11,12 @@ from pydantic import Field
 from api.openapi import operation
 from api.protocols.roboflow.answers import JSON, to_json
 from api.protocols.roboflow.bodies import read_json_as
-from api.protocols.roboflow.dialect import PROBLEM
-from api.protocols.roboflow.fields import Fields
+from api.protocols.roboflow.dialect import RoboflowError
+from api.protocols.roboflow.fields import Fields, Keyed
 from api.protocols.roboflow.tasks import Task, task_of
 from api.services import Services
 
-_TAG = "roboflow"
+_TAG = "Roboflow"
 
 
 class ServerVersionInfo(Fields):
@@ -46,13 +46,11 @@ class ModelsDescriptions(Fields):
     """Each by its id, and again by each of its aliases."""
 
 
-class ModelRequest(Fields):
+class ModelRequest(Keyed):
     """Body of ``POST /model/add`` and ``/model/remove``."""
 
     model_id: Annotated[str, Field(min_length=1, max_length=256)]
     """Id or alias of a model."""
-    api_key: str | None = None
-    """The key; ``Authorization: Bearer`` does as well."""
 
 
 def add_routes(blueprint: Blueprint, services: Services) -> None:
@@ -73,12 +71,13 @@ class _ModelViews:
 
     def __init__(self, services: Services) -> None:
         self._cards = services.cards
+        self._max_image_bytes = services.settings.max_image_bytes
 
     @operation(
         "What runs here (Roboflow)",
         tag=_TAG,
         answers={200: (JSON, ServerVersionInfo)},
-        problem=PROBLEM,
+        problem=RoboflowError,
         is_open=True,
     )
     def get_server_info(self) -> Response:
@@ -91,7 +90,7 @@ class _ModelViews:
         "List the models and their tasks (Roboflow)",
         tag=_TAG,
         answers={200: (JSON, ModelsDescriptions)},
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def list_registry(self) -> Response:
         return self._registry()
@@ -102,11 +101,10 @@ class _ModelViews:
         bodies={JSON: ModelRequest},
         answers={200: (JSON, ModelsDescriptions)},
         problems=(400, 404, 422),
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def add_model(self) -> Response:
-        self._cards.find(read_json_as(ModelRequest, request).model_id)
-        return self._registry()
+        return self._registry_with_asked()
 
     @operation(
         "Let go of a model; workers drop those that nobody uses (Roboflow)",
@@ -114,19 +112,22 @@ class _ModelViews:
         bodies={JSON: ModelRequest},
         answers={200: (JSON, ModelsDescriptions)},
         problems=(400, 404, 422),
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def remove_model(self) -> Response:
-        self._cards.find(read_json_as(ModelRequest, request).model_id)
-        return self._registry()
+        return self._registry_with_asked()
 
     @operation(
         "Let go of all models; workers drop those that nobody uses (Roboflow)",
         tag=_TAG,
         answers={200: (JSON, ModelsDescriptions)},
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def clear_models(self) -> Response:
+        return self._registry()
+
+    def _registry_with_asked(self) -> Response:
+        self._cards.find(read_json_as(ModelRequest, request, self._max_image_bytes).model_id)
         return self._registry()
 
     def _registry(self) -> Response:

@@ -3,56 +3,51 @@
 The models are those of the catalog with the ids or aliases ``sam/{version}`` and ``sam2/{version}``.
 """
 
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, g, request
 from pydantic import Field, JsonValue, ValidationError
 
 from api.intake import Submission, upload_of
-from api.openapi import BINARY, operation
-from api.protocols.roboflow.answers import JSON, Answers, CocoMask, headers_of, seconds_of, to_json
+from api.openapi import operation
+from api.protocols.roboflow.answers import JSON, Answers, headers_of, respond, respond_to_each, seconds_of
 from api.protocols.roboflow.bodies import read_json_as
-from api.protocols.roboflow.dialect import PROBLEM
-from api.protocols.roboflow.fields import Fields, Images, InferenceImage
-from api.protocols.roboflow.images import Given, from_source
+from api.protocols.roboflow.dialect import RoboflowError
+from api.protocols.roboflow.fields import Fields, Images, InferenceImage, Keyed, Word
+from api.protocols.roboflow.images import Given, from_source, sources_of
 from api.protocols.roboflow.npy import nested_json
 from api.services import Services
-from api.submission import Submitter
-from api.synchronous import require_success
-from api.waiting import wait_for_end
+from api.synchronous import SynchronousCalls
 from maskline.artifacts import Artifact, result_key
 from maskline.codec import split_submission
-from maskline.errors import Fault, InvalidRequest, JobNotFound
+from maskline.errors import ArtifactNotFound, Fault, InvalidRequest, JobNotFound
 from maskline.jobs import Job, JobState
 from maskline.plain_words import Right, tell
 from maskline.ports import Idempotency
 from maskline.requests import MAX_PROMPTS, Coordinate, Output, Prompt, SegmentationRequest, Subtask
 from maskline.results import Detection, ModelCard
+from maskline.run_lengths import RunLengthMask
 
 NPY = "application/octet-stream"
-_TAG = "roboflow"
+_TAG = "Roboflow"
 _PROBLEMS = (400, 404, 408, 413, 415, 422, 429)
 _LABEL = "object"
 _LOW_RES_SIDE = 256  # of the decoder's masks
 _BESIDE, _ON, _UPPER_LEFT, _LOWER_RIGHT = 0, 1, 2, 3  # labels of points, as SAM's ONNX decoder reads them
-_PADDING = (0.0, 0.0, -1)  # a point that says nothing; -1 elsewhere is a point beside the object
+_BESIDE_TOO = -1  # so Roboflow's description has it
+_PADDING = (0.0, 0.0, _BESIDE_TOO)  # but here, where it is a point that says nothing
 _OUTPUTS = (Output.CATEGORY_MASK, Output.CONFIDENCE_MASK, Output.DETECTIONS)
 _SOMEWHERE = Prompt(label=_LABEL, points=((0, 0),))  # an embedding does not depend on it
 
-Word = Annotated[str, Field(max_length=200)]
 NothingYet = Annotated[
     None, Right("this is not taken; send the image, or the image_id of one that was sent before, and points")
 ]
 
 
-class SamRequest(Fields):
+class SamRequest(Keyed):
     """What the calls of Segment Anything share."""
 
-    api_key: str | None = None
-    """The key; ``Authorization: Bearer`` does as well."""
     image: InferenceImage | None = None
     """The image; may be left out where ``image_id`` is known."""
     image_id: Word | None = None
@@ -68,12 +63,21 @@ class SamEmbeddingRequest(SamRequest):
     """``json``: nested lists; ``binary``: a file as ``numpy.save`` writes it."""
 
 
+class SamEmbeddingResponse(Fields):
+    """What the encoder made of the image."""
+
+    embeddings: list[list[list[list[float]]]]
+    """Shape (1, 256, 64, 64)."""
+    time: float
+    """Seconds that the image took."""
+
+
 class SamSegmentationRequest(SamRequest):
     """Body of ``POST /sam/segment_image``."""
 
     point_coords: list[tuple[Coordinate, Coordinate]] = Field(default_factory=list)
     """``[[x, y], …]`` in pixels of the image."""
-    point_labels: list[Annotated[float, Field(ge=-1, le=3)]] = Field(default_factory=list)
+    point_labels: list[Annotated[int, Field(ge=_BESIDE_TOO, le=_LOWER_RIGHT)]] = Field(default_factory=list)
     """One for each point: 1 on the object, 0 or -1 beside it, 2 the upper left and 3 the lower right corner
     of its box. The point (0, 0) with -1 is padding."""
     format: Annotated[
@@ -105,7 +109,7 @@ class SamSegmentationResponse(Fields):
     """The outline of the largest part of each mask."""
     low_res_masks: list[list[tuple[int, int]]]
     """The same on the 256 x 256 pixels of the decoder, into which the longer side of the image fits."""
-    rle: list[CocoMask]
+    rle: list[RunLengthMask]
     """The whole of each mask."""
     time: float
     """Seconds that the image took."""
@@ -143,11 +147,9 @@ class Sam2PromptSet(Fields):
     """None: everything that there is."""
 
 
-class Sam2SegmentationRequest(Fields):
+class Sam2SegmentationRequest(Keyed):
     """Body of ``POST /sam2/segment_image``."""
 
-    api_key: str | None = None
-    """The key; ``Authorization: Bearer`` does as well."""
     image: Images
     """One image, or several; then the answer is an array."""
     sam2_version_id: Word = "hiera_large"
@@ -168,7 +170,7 @@ class Sam2SegmentationRequest(Fields):
 class Sam2SegmentationPrediction(Fields):
     """The mask of one prompt."""
 
-    masks: list[list[tuple[int, int]]] | CocoMask
+    masks: list[list[tuple[int, int]]] | RunLengthMask
     """The outline of each part, the largest first; or the run lengths."""
     confidence: float
     """How good the model thinks it is, 0 to 1."""
@@ -198,22 +200,23 @@ def add_routes(blueprint: Blueprint, services: Services) -> None:
 class _SamViews:
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._submitter = Submitter(services)
+        self._max_image_bytes = services.settings.max_image_bytes
+        self._calls = SynchronousCalls(services)
         self._answers = Answers(services)
 
     @operation(
         "Embed an image (Roboflow, SAM)",
         tag=_TAG,
         bodies={JSON: SamEmbeddingRequest},
-        answers={200: (NPY, BINARY)},
+        answers={200: (JSON, SamEmbeddingResponse)},
         problems=_PROBLEMS,
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def sam_embed_image(self) -> Response:
-        asked = read_json_as(SamEmbeddingRequest, request)
-        job = self._run_by_id(asked, (_SOMEWHERE,), (Output.EMBEDDING,))
+        accepted, form = self._accept_embedding()
+        [job] = self._calls.succeeded([accepted])
         npy = self._services.artifacts.get(result_key(job.id, job.attempt, Artifact.EMBEDDING))
-        if asked.format == "binary":
+        if form == "binary":
             return Response(npy, mimetype=NPY, headers=headers_of(job))
         return Response(_embedding_json(npy, seconds_of(job)), mimetype=JSON, headers=headers_of(job))
 
@@ -223,21 +226,20 @@ class _SamViews:
         bodies={JSON: SamSegmentationRequest},
         answers={200: (JSON, SamSegmentationResponse)},
         problems=_PROBLEMS,
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def sam_segment_image(self) -> Response:
-        asked = read_json_as(SamSegmentationRequest, request)
-        job = self._run_by_id(asked, (_prompt_of(asked),), _OUTPUTS)
+        [job] = self._calls.succeeded([self._accept_segmentation()])
         found = self._answers.detections(job)
         scale = _LOW_RES_SIDE / max(found.width, found.height)
         outlines = [list(one.polygons[0]) for one in found.detections]
         answer = SamSegmentationResponse(
             masks=outlines,
             low_res_masks=[[(int(x * scale), int(y * scale)) for x, y in outline] for outline in outlines],
-            rle=[_coco(one) for one in found.detections],
+            rle=[one.segmentation for one in found.detections],
             time=seconds_of(job),
         )
-        return self._answers.respond(job, answer)
+        return respond(job, answer)
 
     @operation(
         "Cut out objects by boxes and points, or everything (Roboflow, SAM 2)",
@@ -245,72 +247,80 @@ class _SamViews:
         bodies={JSON: Sam2SegmentationRequest},
         answers={200: (JSON, Sam2SegmentationResponse)},
         problems=_PROBLEMS,
-        problem=PROBLEM,
+        problem=RoboflowError,
     )
     def sam2_segment_image(self) -> Response:
-        asked = read_json_as(Sam2SegmentationRequest, request)
+        accepted, form, is_array = self._accept_sam2()
+        jobs = self._calls.succeeded(accepted)
+        answers = [self._sam2_answer(job, form) for job in jobs]
+        return respond_to_each(jobs, answers, is_array=is_array)
+
+    # These end before the wait, so that nothing holds the images during it.
+
+    def _accept_embedding(self) -> tuple[Job, str]:
+        asked = read_json_as(SamEmbeddingRequest, request, self._max_image_bytes)
+        return self._accept_by_id(asked, (_SOMEWHERE,), (Output.EMBEDDING,)), asked.format
+
+    def _accept_segmentation(self) -> Job:
+        asked = read_json_as(SamSegmentationRequest, request, self._max_image_bytes)
+        return self._accept_by_id(asked, (_prompt_of(asked),), _OUTPUTS)
+
+    def _accept_sam2(self) -> tuple[list[Job], str, bool]:
+        """The jobs, how their masks are to be given, and whether the images were in an array."""
+        asked = read_json_as(Sam2SegmentationRequest, request, self._max_image_bytes)
         card = self._services.cards.find(f"sam2/{asked.sam2_version_id}")
         prompts = tuple(_prompt_of_sam2(i, one) for i, one in enumerate(asked.prompts.prompts or ()))
-        sources = asked.image if isinstance(asked.image, list) else [asked.image]
-        with ExitStack() as images:
-            jobs = []
-            for source in sources:
-                given = images.enter_context(closing(self._given(source)))
-                submission = _submission(given, card, prompts, _OUTPUTS, multimask=asked.multimask_output)
-                jobs.append(self._submitter.submit(g.caller.tenant, submission, None))
-        answers = [self._sam2_answer(job, prompts, asked.format) for job in self._ended(jobs)]
-        if isinstance(asked.image, list):
-            return Response(f"[{','.join(map(to_json, answers))}]", mimetype=JSON)
-        return Response(to_json(answers[0]), mimetype=JSON)
+        given = [from_source(source, self._max_image_bytes) for source in sources_of(asked.image)]
+        submissions = [
+            _submission(one, card, prompts, _OUTPUTS, multimask=asked.multimask_output) for one in given
+        ]
+        jobs = self._calls.submit(g.caller.tenant, submissions)
+        return jobs, asked.format, isinstance(asked.image, list)
 
-    def _sam2_answer(self, job: Job, prompts: tuple[Prompt, ...], form: str) -> Sam2SegmentationResponse:
+    def _sam2_answer(self, job: Job, form: str) -> Sam2SegmentationResponse:
         found = {one.label: one for one in self._answers.detections(job).detections}
-        labels = [prompt.label for prompt in prompts] or list(found)
+        labels = [prompt.label for prompt in job.request.prompts] or list(found)
         return Sam2SegmentationResponse(
             predictions=[_sam2_prediction(found.get(label), form) for label in labels],
             time=seconds_of(job),
         )
 
-    def _run_by_id(self, asked: SamRequest, prompts: tuple[Prompt, ...], outputs: tuple[Output, ...]) -> Job:
-        """The succeeded job on the image that was sent, or that is known by its id."""
+    def _accept_by_id(
+        self, asked: SamRequest, prompts: tuple[Prompt, ...], outputs: tuple[Output, ...]
+    ) -> Job:
+        """The queued job on the image that is known by its id, or that was sent."""
         card = self._services.cards.find(f"sam/{asked.sam_version_id}")
         tenant = g.caller.tenant
-        name = Idempotency(key=f"sam image {asked.image_id}", fingerprint="") if asked.image_id else None
-        known = self._recall(tenant, name) if name is not None else None
-        if known is not None and known.state is not JobState.FAILED:
-            given, name = self._again(known), None
-        elif asked.image is not None:
-            given, name = self._given(asked.image), name if known is None else None
-        else:
+        given, free_id = self._recall(tenant, asked.image_id)
+        if given is None and asked.image is not None:
+            given = from_source(asked.image, self._max_image_bytes)
+        if given is None:
             detail = "there is no image; send it, or the image_id of one that was sent in the last day"
             raise InvalidRequest([Fault("/image", detail)])
-        with closing(given):
-            submission = _submission(given, card, prompts, outputs)
-            job = self._submitter.submit(tenant, submission, name)
-        return self._ended([job])[0]
+        [job] = self._calls.submit(tenant, [_submission(given, card, prompts, outputs)])
+        if free_id is not None:
+            self._services.jobs.bind(free_id, job)
+        return job
 
-    def _recall(self, tenant: str, name: Idempotency) -> Job | None:
+    def _recall(self, tenant: str, image_id: str | None) -> tuple[Given | None, Idempotency | None]:
+        """The image that is known under an id, or the id if no image ever was."""
+        if image_id is None:
+            return None, None
+        name = Idempotency(key=f"sam image {image_id}", fingerprint="")
         try:
-            return self._services.jobs.recall(tenant, name)
-        except JobNotFound:  # it was deleted, and its image with it
-            return None
+            job = self._services.jobs.recall(tenant, name)
+            if job is None:
+                return None, name
+            # Nobody can tell whether the image is what it failed for.
+            return (None if job.state is JobState.FAILED else self._image_of(job)), None
+        except (JobNotFound, ArtifactNotFound):  # it was deleted or expired, and its image with it
+            return None, None
 
-    def _again(self, job: Job) -> Given:
-        """The image of a job."""
+    def _image_of(self, job: Job) -> Given:
         if job.image.key is None:
             return Given(url=job.image.url)
         image, _ = split_submission(self._services.artifacts.get(job.image.key))
         return Given(upload=upload_of(bytes(image)))
-
-    def _given(self, source: InferenceImage) -> Given:
-        return from_source(source, self._services.settings.max_image_bytes)
-
-    def _ended(self, jobs: list[Job]) -> list[Job]:
-        deadline = time.monotonic() + self._services.settings.max_wait
-        ended = [wait_for_end(self._services, job, max(0.0, deadline - time.monotonic())) for job in jobs]
-        for job in ended:
-            require_success(job)
-        return ended
 
 
 def _submission(
@@ -321,10 +331,8 @@ def _submission(
     *,
     multimask: bool | None = None,
 ) -> Submission:
-    properties = card.parameters_schema.get("properties")
-    takes_multimask = isinstance(properties, dict) and "multimaskOutput" in properties
     parameters: dict[str, JsonValue] = {}
-    if multimask is not None and takes_multimask:
+    if multimask is not None and "multimaskOutput" in card.parameter_names:
         parameters["multimaskOutput"] = multimask
     asked = SegmentationRequest(
         model=card.id, subtask=Subtask.INSTANCE, prompts=prompts, outputs=outputs, parameters=parameters
@@ -342,7 +350,7 @@ def _prompt_of(asked: SamSegmentationRequest) -> Prompt:
         detail = f"{len(asked.point_coords)} points but {len(asked.point_labels)} labels; give one for each"
         raise InvalidRequest([Fault("/point_labels", detail)])
     marks = [
-        (x, y, round(label))
+        (x, y, label)
         for (x, y), label in zip(asked.point_coords, asked.point_labels, strict=True)
         if (x, y, label) != _PADDING
     ]
@@ -388,13 +396,9 @@ def _sam2_prediction(found: Detection | None, form: str) -> Sam2SegmentationPred
     if found is None:
         return Sam2SegmentationPrediction(masks=[], confidence=0, format="polygon")
     if form == "rle":
-        return Sam2SegmentationPrediction(masks=_coco(found), confidence=found.score, format="rle")
+        return Sam2SegmentationPrediction(masks=found.segmentation, confidence=found.score, format="rle")
     outlines = [list(polygon) for polygon in found.polygons]
     return Sam2SegmentationPrediction(masks=outlines, confidence=found.score, format="polygon")
-
-
-def _coco(one: Detection) -> CocoMask:
-    return CocoMask(size=one.segmentation.size, counts=one.segmentation.counts)
 
 
 def _embedding_json(npy: bytes, seconds: float) -> Iterator[str]:

@@ -84,5 +84,4 @@ def _parameters(card: ModelCard, subtask: Subtask, confidence: float) -> dict[st
     """
     if subtask is Subtask.SEMANTIC:
         return {"confidenceThreshold": confidence}
-    known = card.parameters_schema.get("properties")
-    return {"threshold": confidence} if isinstance(known, dict) and "threshold" in known else {}
+    return {"threshold": confidence} if "threshold" in card.parameter_names else {}

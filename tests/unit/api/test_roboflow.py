@@ -146,7 +146,8 @@ def test_what_is_out_of_range(hasty: Api, query: str, parameter: str, right: str
         (PNG, "image/png", 400, "not base64"),
         (b"--x--", "multipart/form-data; boundary=x", 400, "needs a file part named 'file'; it has: none"),
         (base64.b64encode(b"hello"), "", 422, "no image that can be read"),
-        (b"A" * 400_000, "", 413, "larger than"),
+        (b"A" * 400_000, "", 413, "the image has 300000 bytes; at most 200000 are taken"),
+        (b"A" * 1_400_000, "", 413, "larger than"),
     ],
 )
 def test_bad_images(hasty: Api, body: bytes, content_type: str, status: int, words: str) -> None:
@@ -279,6 +280,9 @@ def test_an_image_of_v1_by_its_url(hasty: Api) -> None:
         ({"image": {"type": "numpy", "value": "x"}}, ["image", "type"], "pickle"),
         ({"image": [{"value": 7}]}, ["image", "0", "value"], "string"),
         ({"confidence": 2000}, ["confidence"], "from 0 to 1"),
+        ({"confidence": 10**400}, ["confidence"], "from 0 to 1"),
+        ({"confidence": ["best"]}, ["confidence"], "from 0 to 1"),
+        ({"tradeoff_factor": "nan"}, ["tradeoff_factor"], "or equal to"),
         ({"iou_threshold": -1}, ["iou_threshold"], "greater than or equal to 0"),
         ({"class_filter": [""]}, ["class_filter", "0"], "at least 1 character"),
         ({"visualization_stroke_width": 1000}, ["visualization_stroke_width"], "less than or equal to 100"),
@@ -304,7 +308,7 @@ def test_faults_of_v1(hasty: Api, fields: dict[str, Any], place: list[str], word
         (b'{"model_id": "grabcut", "image": {"value": "!"}}', 400, "not base64"),
         (b'{"model_id": "grabcut", "image": {"type": "url", "value": "x"}}', 400, "http or https"),
         (b'{"model_id": "grabcut", "image": {"value": ""}}', 422, "the image is empty"),
-        (b"A" * 500_000, 413, "larger than"),
+        (b"A" * 1_400_000, 413, "larger than"),
     ],
 )
 def test_bad_bodies_of_v1(hasty: Api, body: bytes, status: int, words: str) -> None:
@@ -361,6 +365,16 @@ def test_points_and_boxes_of_sam(hasty: Api) -> None:
     assert prompt.labelled_points == ((5, 6, 1), (7, 8, 0), (9, 9, 0))
 
 
+@pytest.mark.parametrize("label", [1.5, 4, -2, "nan", 10**400, None])
+def test_labels_that_sam_s_points_do_not_have(hasty: Api, label: Any) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    body = {"image": {"value": BODY.decode()}, "point_coords": [[5, 6]], "point_labels": [label]}
+    answer = hasty.client.post("/sam/segment_image", json=body)
+    assert answer.status_code == 422, answer.text
+    [fault] = told(answer)["detail"]
+    assert fault["loc"] == ["body", "point_labels", "0"]
+
+
 def test_an_image_is_known_by_its_id(hasty: Api) -> None:
     hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
     points = {"image_id": "mine", "point_coords": [[5, 6]], "point_labels": [1]}
@@ -373,6 +387,42 @@ def test_an_image_is_known_by_its_id(hasty: Api) -> None:
     for job in jobs:
         hasty.jobs.delete("default", job.id)
     assert hasty.client.post("/sam/segment_image", json=points).status_code == 422
+    again = hasty.client.post("/sam/segment_image", json=points | {"image": {"value": BODY.decode()}})
+    job_of(hasty, again)
+
+
+def test_first_calls_at_once_with_one_id_get_results_of_their_own(
+    hasty: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    monkeypatch.setattr(hasty.jobs, "recall", lambda tenant, idempotency: None)
+    for x in (5, 6):
+        body = {"image_id": "mine", "point_coords": [[x, 6]], "point_labels": [1]}
+        hasty.client.post("/sam/segment_image", json=body | {"image": {"value": BODY.decode()}})
+    jobs = hasty.jobs.page("default", state=None, model=None, size=9, token=None).jobs
+    assert {job.request.prompts[0].points for job in jobs} == {((5, 6),), ((6, 6),)}
+
+
+def test_an_image_whose_bytes_are_gone_must_be_sent_again(hasty: Api) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    points = {"image_id": "mine", "point_coords": [[5, 6]], "point_labels": [1]}
+    sent_again = points | {"image": {"value": BODY.decode()}}
+    first = job_of(hasty, hasty.client.post("/sam/segment_image", json=sent_again))
+    assert first.image.key is not None
+    hasty.services.artifacts.delete([first.image.key])
+    assert hasty.client.post("/sam/segment_image", json=points).status_code == 422
+    assert hasty.client.post("/sam/segment_image", json=sent_again).status_code == 408
+
+
+def test_one_bad_image_of_several_and_none_is_accepted(hasty: Api) -> None:
+    hasty.services.models.publish(
+        "v", [make_card("s").model_copy(update={"aliases": ("sam2/hiera_large",)})], 60
+    )
+    images = [{"value": BODY.decode()}, {"value": base64.b64encode(b"no image").decode()}]
+    for path, fields in (("/infer/instance_segmentation", asked()), ("/sam2/segment_image", {})):
+        answer = hasty.client.post(path, json=fields | {"image": images})
+        assert answer.status_code == 422, answer.text
+    assert hasty.jobs.queue_depth() == 0
 
 
 def test_a_palette_is_taken_away_and_nothing_else() -> None:
