@@ -25,7 +25,7 @@ ifneq ($(filter sam_%,$(MODEL)),)
 endif
 	$(BIN)/maskline demo --model $(MODEL)
 
-serve: $(VENV)/.demo ## Run the service on this machine until Ctrl-C
+serve: $(VENV)/.serve ## Run the service on this machine until Ctrl-C
 	@exec $(BIN)/maskline up $(ARGS)
 
 test: $(VENV)/.dev ## Run all tests (ARGS="-k name" for some)
@@ -65,8 +65,12 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) $(PHOTOS)
 	@touch $@
 
+$(VENV)/.serve: $(VENV)/.demo
+	$(INSTALL) -e '.[local,pictures]'
+	@touch $@
+
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
 	$(INSTALL) $(PHOTOS)
 	$(INSTALL) $(CLIENTS)
-	@touch $@ $(VENV)/.demo
+	@touch $@ $(VENV)/.demo $(VENV)/.serve

@@ -29,6 +29,7 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.ImageTooLarge: 413,
     errors.UnsupportedImageType: 415,
     errors.ImageUnreachable: 422,
+    errors.OutputUnavailable: 422,
     errors.IdempotencyKeyReused: 422,
     errors.ModelNotFound: 404,
     errors.JobNotFound: 404,

@@ -1,4 +1,4 @@
-# On a CPU as it is, with OpenCV's models; for torch models --build-arg EXTRA=sam,transformers, and for a GPU
+# On a CPU as it is, with OpenCV's models; for torch models --build-arg EXTRA=pictures,sam,transformers, and for a GPU
 # --build-arg BASE=nvidia/cuda:13.0.1-runtime-ubuntu24.04 as well (torch brings its own CUDA libraries).
 ARG BASE=python:3.11-slim
 FROM ${BASE}
@@ -13,7 +13,7 @@ WORKDIR /srv/maskline
 COPY pyproject.toml README.md constraints.txt ./
 COPY maskline maskline
 COPY worker worker
-ARG EXTRA=worker
+ARG EXTRA=pictures
 RUN pip install --no-cache-dir -c constraints.txt ".[${EXTRA}]" && useradd --system maskline
 
 USER maskline

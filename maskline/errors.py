@@ -110,6 +110,12 @@ class ImageUnreachable(RequestError):
     code = "image_unreachable"
 
 
+class OutputUnavailable(RequestError):
+    """This service can't make what was asked for."""
+
+    code = "output_unavailable"
+
+
 class IdempotencyKeyReused(RequestError):
     """The idempotency key belongs to a request with another body."""
 

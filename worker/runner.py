@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Protocol
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import (
@@ -23,28 +20,18 @@ from maskline.errors import (
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure, Job, Outcome, Timings
 from maskline.ports import ArtifactStore, LeaseStore
-from maskline.requests import (
-    DetectionOptions,
-    Output,
-    PictureOptions,
-    SegmentationRequest,
-    Subtask,
-    outside,
-)
-from maskline.results import MAX_PALETTE_ID, ResultDocument
+from maskline.requests import Output, Subtask, outside
 from worker.batcher import Modelled
 from worker.decoding import decode
-from worker.detections import choose, to_detections
-from worker.family import CommonParameters, Image, Segmentation, SegmentationInput
+from worker.family import CommonParameters, Image, SegmentationInput
 from worker.fetching import Fetch
 from worker.leases import Lease, LeaseKeeper, LeaseLost
-from worker.masks import render_category_mask, render_confidence_mask, to_segment_pictures, to_segments
-from worker.overlay import render_overlay
+from worker.rendering import render
 from worker.sized_cache import SizedCache
 
 logger = structlog.get_logger(module=__name__)
 
-_WRITERS = 16
+_AT_ONCE = 16  # files of all jobs that are made or stored
 
 
 class Models(Protocol):
@@ -97,7 +84,7 @@ class Runner:
         self._limits = limits
         self._lease_s = lease_s
         self._images: SizedCache[Image] = SizedCache(image_cache_bytes, lambda image: image.nbytes)
-        self._writers = ThreadPoolExecutor(_WRITERS, "writer")
+        self._pool = ThreadPoolExecutor(_AT_ONCE, "files")
 
     def run(self, job_id: str) -> None:
         """Run the job if it waits; if it does not, there is nothing to do.
@@ -146,7 +133,7 @@ class Runner:
         modelled = self._models.submit(job.request.model or "", self._input(job, image, image_key)).result()
         lease.check()
         with watch.stage("render"):
-            files = render(modelled.segmentation, image, job.request)
+            files = render(modelled.segmentation, image, job.request, self._pool)
         lease.check()
         with watch.stage("store"):
             self._store(job, files)
@@ -178,7 +165,7 @@ class Runner:
         """
         *others, document = files.items()
         for together in (others[:1], others[1:], [document]):
-            for stored in [self._writers.submit(self._put, job, *file) for file in together]:
+            for stored in [self._pool.submit(self._put, job, *file) for file in together]:
                 stored.result()
 
     def _put(self, job: Job, artifact: Artifact, body: bytes) -> None:
@@ -209,61 +196,3 @@ class Runner:
 
 def _image_key(sha256: str, job: Job) -> str:
     return f"{sha256} {job.request.auto_orient}"
-
-
-def render(segmentation: Segmentation, image: Image, request: SegmentationRequest) -> dict[Artifact, bytes]:
-    """The files of an attempt; the result document is the last, for it says that the others are there."""
-    height, width = segmentation.category_map.shape
-    outputs = request.outputs
-    files: dict[Artifact, bytes] = {}
-    if Output.CATEGORY_MASK in outputs:
-        files[Artifact.CATEGORY_MASK] = render_category_mask(segmentation)
-    if Output.CONFIDENCE_MASK in outputs:
-        files[Artifact.CONFIDENCE_MASK] = render_confidence_mask(segmentation)
-    if Output.SEGMENTS in outputs:
-        files[Artifact.SEGMENTS] = to_segments(segmentation).to_json().encode()
-    if Output.SEGMENT_MASKS in outputs:
-        files[Artifact.SEGMENT_MASKS] = to_segment_pictures(segmentation).to_json().encode()
-    if Output.OVERLAY in outputs:
-        files[Artifact.OVERLAY] = render_overlay(
-            image, segmentation.category_map, segmentation.annotation_specs
-        )
-    if Output.DETECTIONS in outputs or Output.PICTURE in outputs:
-        files |= _render_detections(segmentation, image, request)
-    if segmentation.embedding is not None:
-        files[Artifact.EMBEDDING] = _npy(segmentation.embedding)
-    document = ResultDocument(
-        width=width,
-        height=height,
-        bit_depth=8 if segmentation.annotation_specs[-1].id <= MAX_PALETTE_ID else 16,
-        annotation_specs=segmentation.annotation_specs,
-        segment_count=len(segmentation.segments),
-        outputs=outputs,
-    )
-    files[Artifact.PREDICTION] = document.to_json().encode()
-    return files
-
-
-def _npy(array: NDArray[np.float32]) -> bytes:
-    out = BytesIO()
-    np.save(out, array, allow_pickle=False)
-    return out.getvalue()
-
-
-def _render_detections(
-    segmentation: Segmentation, image: Image, request: SegmentationRequest
-) -> dict[Artifact, bytes]:
-    """The files that show the segments which the request chose."""
-    options = request.detections or DetectionOptions()
-    chosen = choose(segmentation.segments, options)
-    files = {}
-    if Output.DETECTIONS in request.outputs:
-        detections = to_detections(chosen, segmentation, options)
-        files[Artifact.DETECTIONS] = detections.to_json().encode()
-    if Output.PICTURE in request.outputs:
-        from worker import picture  # noqa: PLC0415 (its library takes a second or two, and few ask for it)
-
-        files[Artifact.PICTURE] = picture.render_picture(
-            image, tuple(chosen.values()), segmentation.annotation_specs, request.picture or PictureOptions()
-        )
-    return files

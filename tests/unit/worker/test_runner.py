@@ -1,6 +1,7 @@
 """One job from its claim to its end, on the in-memory stores and the real GrabCut."""
 
 import hashlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
@@ -133,6 +134,15 @@ def test_a_further_job_on_an_image_neither_fetches_nor_decodes_it(bench: Bench) 
 def test_only_what_was_asked_for_is_stored(bench: Bench) -> None:
     job = bench.run(bench.queue(outputs=(Output.CONFIDENCE_MASK,)))
     assert bench.stored(job) == {"confidence.png", "prediction.json"}
+
+
+def test_a_worker_without_what_draws_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "worker.picture", None)
+    job = bench.run(bench.queue(outputs=(Output.SEGMENTS, Output.PICTURE)))
+    assert job.failure is not None
+    assert job.failure.code == "output_unavailable"
+    assert "maskline[pictures]" in job.failure.message
+    assert bench.stored(job) == set()
 
 
 def test_the_overlay_made_later_is_the_one_made_at_once(bench: Bench) -> None:
