@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, JsonValue, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from maskline.errors import Fault
 from maskline.plain_words import Right
 from maskline.run_lengths import RunLengthMask
-from maskline.wire import WireModel
+from maskline.wire import FreeObject, WireModel
 
 MAX_PROMPTS = 1024
 MAX_POINTS = 1024
@@ -225,7 +225,7 @@ class SegmentationRequest(WireModel):
     """Left out: what the model does by itself."""
     prompts: Annotated[tuple[Prompt, ...], Field(max_length=MAX_PROMPTS)] = ()
     """What to cut out, for models that take prompts; none: everything (automatic mode)."""
-    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    parameters: FreeObject = Field(default_factory=dict)
     """``confidenceThreshold`` (0 to 1) and the model family's own; ``GET /v1/models/{id}`` has their schema,
     with the defaults. One that means nothing to the subtask, or to a request with prompts, is ignored."""
     outputs: Annotated[tuple[Output, ...], Field(min_length=1)] = (
@@ -249,8 +249,8 @@ class SegmentationRequest(WireModel):
     """Whom to call when the job changes its state."""
     expires_in: Annotated[int, Field(ge=MIN_EXPIRES_IN_S, le=MAX_EXPIRES_IN_S)] | None = None
     """Seconds after which the job and its artifacts are removed; left out: the service's own."""
-    metadata: dict[str, JsonValue] = Field(default_factory=dict)
-    """Anything of the caller's, given back with the job; at most 4096 bytes of JSON."""
+    metadata: FreeObject = Field(default_factory=dict)
+    """Anything of the caller's, given back with the job; at most 4096 bytes of JSON, and 32 levels of it."""
 
     @field_validator("outputs")
     @classmethod

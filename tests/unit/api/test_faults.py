@@ -82,6 +82,30 @@ def test_the_query_of_an_image_is_told_of_in_the_same_way(api: Api) -> None:
     assert sorted(pointers(answer)) == ["/prompts/0/box", "metadata", "parameters", "priority"]
 
 
+def nested(levels: int) -> str:
+    return '{"a": ' + "[" * (levels - 1) + "1" + "]" * (levels - 1) + "}"
+
+
+@pytest.mark.parametrize("field", ["metadata", "parameters"])
+@pytest.mark.parametrize("text", [nested(33), nested(199), '{"a": 1e400}', '{"a": [-1e400]}'])
+def test_what_no_document_could_hold_is_refused(api: Api, field: str, text: str) -> None:
+    answer = api.client.post("/v1/jobs", query_string={field: text}, data=PNG, content_type="image/png")
+    assert pointers(answer) == [field]
+    assert "32 arrays and objects" in answer.text or "too large" in answer.text
+    body = f'{{"image": {{"url": "https://example.com/a.png"}}, "{field}": {text}}}'
+    answer = api.client.post("/v1/jobs", data=body, content_type="application/json")
+    assert answer.status_code == (422 if "199" not in text else 400)
+    assert told(api.client.get("/v1/jobs"))["jobs"] == []
+
+
+def test_a_job_with_deep_metadata_is_shown_and_listed(api: Api) -> None:
+    query = {"metadata": nested(32)}
+    made = api.client.post("/v1/jobs", query_string=query, data=PNG, content_type="image/png")
+    assert made.status_code == 202, made.text
+    assert told(api.client.get(f"/v1/jobs/{told(made)['id']}"))["metadata"] == json.loads(nested(32))
+    assert len(told(api.client.get("/v1/jobs"))["jobs"]) == 1
+
+
 @given(prompts=prompts, expires_in=st.sampled_from([60, 1, "x"]))
 def test_what_is_right_is_kept(prompts: list[Any], expires_in: Any) -> None:
     kept, faults = salvage({"prompts": prompts, "expiresIn": expires_in}, SegmentationRequest)
