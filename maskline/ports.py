@@ -68,7 +68,8 @@ class JobStore(Protocol):
         ...
 
     def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
-        """The job, now queued and published; or the job that the idempotency key belongs to.
+        """The job, now queued and published; or, as it is, the job that the idempotency key belongs to or
+        that has this id already.
 
         The store's clock sets the times; ``expires_ms - created_ms`` says how long the job lives.
 
@@ -163,6 +164,11 @@ class HousekeepingStore(Protocol):
     def expire(self, keep_s: float, limit: int) -> list[str]:
         """End jobs that are due and have not ended, to be kept for ``keep_s`` more seconds; the ids of ended
         or deleted ones that are due. These come again until they are forgotten."""
+        ...
+
+    def let_expire(self, job_ids: Iterable[str], in_s: float) -> None:
+        """Let these jobs be due to expire in so many seconds, whenever it was before; those that are gone
+        stay so."""
         ...
 
     def forget(self, job_id: str) -> None:

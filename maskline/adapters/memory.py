@@ -86,6 +86,8 @@ class MemoryJobStore:
         with self._changed:
             if idempotency is not None and (known := self.recall(job.tenant, idempotency)):
                 return known
+            if job.id in self._records:
+                return self.get(job.tenant, job.id)
             if self.queue_depth() >= max_queued:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
             if idempotency is not None:
@@ -239,6 +241,13 @@ class MemoryJobStore:
                 self._move(job_id, JobState.EXPIRED)
                 record.job = replace(record.job, expires_ms=self.clock_ms() + int(keep_s * 1000))
             return over[:limit]
+
+    def let_expire(self, job_ids: Iterable[str], in_s: float) -> None:
+        with self._changed:
+            due_ms = self.clock_ms() + int(in_s * 1000)
+            for job_id in job_ids:
+                if record := self._records.get(job_id):
+                    record.job = replace(record.job, expires_ms=due_ms)
 
     def forget(self, job_id: str) -> None:
         with self._changed:

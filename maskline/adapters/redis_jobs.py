@@ -120,6 +120,8 @@ class RedisJobStore:
             case "known":
                 assert idempotency is not None  # noqa: S101 (only a request with a key can be known)
                 return self._known(job.tenant, idempotency, details[0])
+            case "there":
+                return self.get(job.tenant, job.id)
             case _:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
 
@@ -247,6 +249,9 @@ class RedisJobStore:
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         return list(self._connection.run("expire", int(keep_s * 1000), limit))
+
+    def let_expire(self, job_ids: Iterable[str], in_s: float) -> None:
+        self._connection.run("let_expire", int(in_s * 1000), *job_ids)
 
     def forget(self, job_id: str) -> None:
         self._connection.run("forget", job_id)

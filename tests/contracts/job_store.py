@@ -82,6 +82,18 @@ class JobStoreContract:
         with pytest.raises(IdempotencyKeyReused):
             store.recall("default", Idempotency(key="k", fingerprint="g"))
 
+    def test_a_job_that_is_there_is_not_made_again(self, store: Store) -> None:
+        job = make_job()
+        submit(store, job, idempotency=Idempotency(key="k", fingerprint="f"))
+        done = run(store, job)
+        for promise in (
+            None,
+            Idempotency(key="k", fingerprint="f"),
+            Idempotency(key="later", fingerprint="f"),
+        ):
+            assert store.create(job, promise, 0) == done
+        assert store.queue_depth() == 0
+
     # -- results
 
     def test_a_result_is_remembered_when_its_job_has_succeeded(self, store: Store) -> None:
@@ -302,6 +314,22 @@ class JobStoreContract:
         store.forget(job.id)
         assert store.expire(60, MANY) == []
         assert store.find(job.id) is None
+
+    def test_a_job_expires_as_was_said_last(self, store: Store) -> None:
+        waiting, gone = submit(store, make_job(lives_s=3600)), submit(store, make_job(lives_s=3600))
+        ended = run(store, submit(store, replace(make_job(lives_s=3600), result_fingerprint="f")))
+        store.delete("default", gone.id)
+        store.forget(gone.id)
+        store.let_expire([waiting.id, gone.id, ended.id], 0.05)
+        store.let_expire([], 0.05)
+        assert store.recall_result("default", "f") is not None
+        time.sleep(0.06)
+        assert store.recall_result("default", "f") is None
+        assert store.expire(60, MANY) == [ended.id]
+        assert store.get("default", waiting.id).state is JobState.EXPIRED
+        assert store.find(gone.id) is None
+        store.let_expire([ended.id], 60)
+        assert store.expire(60, MANY) == []
 
     # -- events
 

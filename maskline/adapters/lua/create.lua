@@ -9,11 +9,15 @@ if idempotency_key ~= '' then
   if known then
     return { 'known', known }
   end
-  redis.call('SET', idempotency, fingerprint .. ' ' .. id, 'PX', memory)
+end
+if redis.call('EXISTS', record_of(id)) == 1 then
+  return { 'there' }
 end
 if redis.call('ZCARD', prefix .. 'queue') >= tonumber(max_queued) then
-  redis.call('DEL', idempotency)
   return { 'full' }
+end
+if idempotency_key ~= '' then
+  redis.call('SET', idempotency, fingerprint .. ' ' .. id, 'PX', memory)
 end
 
 local now = now_ms()
