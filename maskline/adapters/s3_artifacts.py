@@ -31,6 +31,7 @@ _TIMEOUT = urllib3.Timeout(connect=5, read=30)
 _RETRIES = urllib3.Retry(
     total=3, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), allowed_methods=None, redirect=0
 )
+_PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # later it may be taken
 _POOL_SIZE = 64
 _CHUNK_BYTES = 1 << 18
 _DELETE_BATCH = 1000  # most keys that S3 takes in one DeleteObjects
@@ -240,7 +241,8 @@ def _require_success(status: int, *, is_ours: bool) -> None:
         return
     if status == HTTPStatus.NOT_FOUND:
         raise ArtifactNotFound("the object does not exist")
-    if status < HTTPStatus.INTERNAL_SERVER_ERROR and not is_ours:  # our own bucket is the operator's to mend
+    is_refusal = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING
+    if is_refusal and not is_ours:  # our own bucket is the operator's to mend
         raise ArtifactNotFound(f"the bucket refuses it with status {status}")
     raise ArtifactStoreUnavailable(f"the artifact store answered with status {status}")
 

@@ -152,6 +152,18 @@ def test_an_upload_is_sent_once_or_until_it_is_taken(picky: S3ArtifactStore, for
     assert Picky.bodies == [BODY] * 5
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(403, ArtifactNotFound), (408, ArtifactStoreUnavailable), (429, ArtifactStoreUnavailable)],
+)
+def test_another_s_bucket_refuses_or_asks_for_patience(
+    picky: S3ArtifactStore, status: int, error: type[Exception]
+) -> None:
+    Picky.statuses = [status]
+    with pytest.raises(error):
+        picky.put("tests/x.png", BODY, "image/png", bucket="exports")
+
+
 @pytest.mark.parametrize("status", [403, 404])
 def test_an_upload_that_is_refused_is_not_sent_again(picky: S3ArtifactStore, status: int) -> None:
     Picky.statuses = [status, 200]
