@@ -1,5 +1,6 @@
 """Bodies of requests: one that breaks off is named, JSON is parsed strictly, and every fault is told."""
 
+import base64
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -58,6 +59,20 @@ def parse_body(text: str | bytes) -> JsonValue:
         return parse_json(text)
     except ValueError as error:
         raise MalformedRequest(f"the request is not JSON: {error}") from error
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes behind base64.
+
+    Raises:
+        ValueError: it is none; the message is for the client.
+    """
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(
+            f"not base64 ({error}); use the standard alphabet with padding, no prefix"
+        ) from error
 
 
 def read_json(text: str | bytes, model: type[Model]) -> Model:

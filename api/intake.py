@@ -1,7 +1,5 @@
 """The body of a submission: its request, and its image as a file, measured and hashed on the way in."""
 
-import base64
-import binascii
 import hashlib
 import json
 import re
@@ -15,7 +13,7 @@ from typing import IO, Annotated, BinaryIO, Self, cast
 from flask import Request
 from pydantic import Field, JsonValue, model_validator
 
-from api.body import broken_off_told, parse_body, parse_json, salvage
+from api.body import broken_off_told, decode_base64, parse_body, parse_json, salvage
 from api.openapi import parse_query
 from maskline.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedMediaType
 from maskline.plain_words import Right
@@ -202,12 +200,7 @@ def upload_of_base64(content: str) -> Upload:
     Raises:
         ValueError: it is not base64; the message is for the client.
     """
-    try:
-        return upload_of(base64.b64decode(content, validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(
-            f"not base64 ({error}); use the standard alphabet with padding, no prefix"
-        ) from error
+    return upload_of(decode_base64(content))
 
 
 def bare_base64(text: str) -> str:

@@ -201,6 +201,16 @@ _RPC_CODES = {
 _RPC_INTERNAL = 13
 
 
+def predictions_key(destination: Destination, shard: int) -> str:
+    """Key of a shard's predictions in the destination's bucket; ``shard`` from 1."""
+    return f"{destination.prefix}predictions_{shard:04d}.jsonl"
+
+
+def errors_key(destination: Destination, shard: int) -> str:
+    """Key of a shard's errors in the destination's bucket; ``shard`` from 1."""
+    return f"{destination.prefix}errors_{shard:04d}.jsonl"
+
+
 def plan_key(batch_id: str, shard: int) -> str:
     """Key of a shard's plan in Maskline's own bucket; ``shard`` from 1."""
     return f"{plans_prefix(batch_id)}{shard:06d}.json"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from flask import Response, g, request
 from pydantic import ConfigDict, Field, JsonValue
 
-from api.body import parse_body, read_body, validate
+from api.body import read_body, read_json
 from api.checks import faults_of_request
 from api.openapi import operation
 from api.protocols.vertex.deployments import VERSION, Deployments
@@ -29,28 +29,20 @@ from maskline.batches import (
     ItemForm,
     Source,
     new_batch_id,
+    predictions_key,
     rpc_code,
 )
-from maskline.bucket_uris import not_open, split_uri
+from maskline.bucket_uris import not_open, split_uri, why_not_writable
 from maskline.errors import ArtifactNotFound, BatchNotFinished, Fault, InvalidRequest
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure
 from maskline.plain_words import Right
 from maskline.requests import Priority, SegmentationRequest
 from maskline.results import ModelCard
-from maskline.wire import WireModel
+from maskline.wire import FreeObject, WireModel
 
 _MAX_BODY_BYTES = 1 << 20
 _MAX_INPUT_BYTES = 1 << 30
-_IGNORED = frozenset(
-    {
-        "dedicatedResources",
-        "disableContainerLogging",
-        "encryptionSpec",
-        "manualBatchTuningParameters",
-        "serviceAccount",
-    }
-)
 _STATES = {
     BatchState.QUEUED: "JOB_STATE_PENDING",
     BatchState.RUNNING: "JOB_STATE_RUNNING",
@@ -69,6 +61,9 @@ Prefix = Annotated[
     Field(pattern=r"^(gs|s3)://[^/\s]+(/.*)?$", max_length=1024),
     Right("give gs://BUCKET/DIRECTORY or s3://BUCKET/DIRECTORY"),
 ]
+
+Ignored = Annotated[JsonValue, Field(exclude=True)]
+"""Of a field that is taken, and neither looked at nor given back."""
 
 
 class GcsSource(WireModel):
@@ -123,15 +118,15 @@ class NewBatchPredictionJob(WireModel):
     """Name for people."""
     model: Annotated[
         str,
-        Field(pattern=r"^(projects/[^/]+/locations/[^/]+/(publishers/[^/]+/)?models/)?[^/]+$"),
-        Right("give projects/PROJECT/locations/LOCATION/models/MODEL"),
+        Field(pattern=r"^((projects/[^/]+/locations/[^/]+/)?(publishers/[^/]+/)?models/)?[^/]+$"),
+        Right("give projects/PROJECT/locations/LOCATION/models/MODEL or publishers/PUBLISHER/models/MODEL"),
     ]
     """Resource name of the model."""
     input_config: InputConfig
     """What goes in."""
     output_config: OutputConfig
     """What comes out."""
-    model_parameters: dict[str, JsonValue] | None = None
+    model_parameters: FreeObject | None = None
     """As ``parameters`` of an online prediction."""
     instance_config: InstanceConfig = InstanceConfig()
     """Which fields of an instance count."""
@@ -139,6 +134,16 @@ class NewBatchPredictionJob(WireModel):
     """Given back."""
     generate_explanation: Annotated[Literal[False], Right("leave it out; there are no explanations")] = False
     """There are none."""
+    dedicated_resources: Ignored = None
+    """Ignored."""
+    disable_container_logging: Ignored = None
+    """Ignored."""
+    encryption_spec: Ignored = None
+    """Ignored."""
+    manual_batch_tuning_parameters: Ignored = None
+    """Ignored."""
+    service_account: Ignored = None
+    """Ignored."""
 
 
 class RpcStatus(WireModel):
@@ -234,10 +239,7 @@ class _Views:
         problem=ErrorBody,
     )
     def create_batch_prediction_job(self, project: str, location: str) -> Response:
-        body = parse_body(read_body(request, _MAX_BODY_BYTES))
-        if isinstance(body, dict):
-            body = {name: value for name, value in body.items() if name not in _IGNORED}
-        batch = self._batch(validate(body, NewBatchPredictionJob), body)
+        batch = self._batch(read_json(read_body(request, _MAX_BODY_BYTES), NewBatchPredictionJob))
         self._batches.create(batch, MAX_ACTIVE)
         return Response(_resource(batch, project, location).to_json(), mimetype=JSON)
 
@@ -300,20 +302,25 @@ class _Views:
         self._batches.delete(g.caller.tenant, job)
         return Response(ended_operation(project, location).to_json(), mimetype=JSON)
 
-    def _batch(self, asked: NewBatchPredictionJob, body: JsonValue) -> Batch:
-        card = self._deployments.find_model(asked.model.rpartition("/")[2])
+    def _batch(self, asked: NewBatchPredictionJob) -> Batch:
+        deployment = self._deployments.find_by_resource_name(asked.model)
+        card = deployment.card
         wanted = request_for(
-            card, asked.model_parameters or {}, subtask=card.subtasks[0], priority=Priority.BULK
+            card,
+            {**deployment.parameters, **(asked.model_parameters or {})},
+            subtask=deployment.subtask or card.subtasks[0],
+            priority=Priority.BULK,
         )
         sources = _sources(asked)
+        created_ms = time.time_ns() // 1_000_000
+        destination = _destination(asked, card, created_ms)
         faults = [
             *self._faults_of_parameters(wanted, card),
             *self._faults_of_sources(sources),
-            *self._faults_of_destination(asked),
+            *self._faults_of_destination(destination),
         ]
         if faults:
             raise InvalidRequest(faults)
-        created_ms = time.time_ns() // 1_000_000
         fields = asked.instance_config
         return Batch(
             id=new_batch_id(),
@@ -327,8 +334,8 @@ class _Views:
                     excluded=fields.excluded_fields,
                 ),
                 sources=sources,
-                destination=_destination(asked, card, created_ms),
-                resource=body if isinstance(body, dict) else {},
+                destination=destination,
+                resource=asked.model_dump(mode="json", by_alias=True, exclude_unset=True),
             ),
             created_ms=created_ms,
         )
@@ -359,12 +366,14 @@ class _Views:
             faults.append(Fault("/inputConfig/gcsSource/uris", detail))
         return faults
 
-    def _faults_of_destination(self, asked: NewBatchPredictionJob) -> list[Fault]:
-        bucket, _ = split_uri(asked.output_config.gcs_destination.output_uri_prefix)
-        if bucket in self._settings.export_buckets:
-            return []
-        pointer = "/outputConfig/gcsDestination/outputUriPrefix"
-        return [Fault(pointer, not_open(bucket, "export", self._settings.export_buckets))]
+    def _faults_of_destination(self, destination: Destination) -> list[Fault]:
+        open_buckets = self._settings.export_buckets
+        if destination.bucket not in open_buckets:
+            wrong: str | None = not_open(destination.bucket, "export", open_buckets)
+        else:
+            longest = predictions_key(destination, _MAX_INPUT_BYTES)  # an item takes more than a byte
+            wrong = why_not_writable(longest)
+        return [Fault("/outputConfig/gcsDestination/outputUriPrefix", wrong)] if wrong else []
 
 
 def _sources(asked: NewBatchPredictionJob) -> tuple[Source, ...]:

@@ -82,12 +82,27 @@ class Deployments:
         """
         return self._card(_without_version(name))
 
+    def find_by_resource_name(self, name: str) -> Deployment:
+        """The endpoint of a model: ``…/publishers/{publisher}/models/{model}`` as ``find_published`` has it,
+        else ``…/models/{model}`` or the id alone as ``find_model``.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        match name.split("/"):
+            case [*_, "publishers", publisher, "models", model]:
+                return self.find_published(publisher, model)
+            case _:
+                return _of_model(self.find_model(name.rpartition("/")[2]))
+
     def endpoints_of(self, card: ModelCard) -> list[Deployment]:
         """The endpoints of a model."""
         return [_of_model(card), *_named([card])]
 
     def _card(self, name: str) -> ModelCard:
-        names = {resource_id(one): card for card in self._cards.all() for one in (*card.aliases, card.id)}
+        cards = self._cards.all()
+        names = {resource_id(alias): card for card in cards for alias in card.aliases}
+        names |= {resource_id(card.id): card for card in cards}
         return names.get(name) or self._cards.find(name)
 
 

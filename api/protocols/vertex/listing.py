@@ -11,8 +11,7 @@ from maskline.errors import Fault, InvalidRequest
 from maskline.wire import WireModel
 
 _MAX_PAGE = 1000
-_TERM = re.compile(r"""\s*([A-Za-z_]+)\s*(!?=)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)\s*""")
-_AND = re.compile(r"\s+AND\s+(?=[A-Za-z_]+\s*!?=)")
+_TERM = re.compile(r"""([A-Za-z_]+)\s*(!?=)\s*("(?:[^"\\]|\\.)*"|[^\s"]+)(?:\s+AND\s+|$)""")
 
 Item = TypeVar("Item")
 
@@ -67,14 +66,17 @@ def page_of(
 
 
 def _parse(text: str, fields: Mapping[str, object]) -> list[_Term]:
-    return [_term(part, fields) for part in _AND.split(text)] if text.strip() else []
-
-
-def _term(text: str, fields: Mapping[str, object]) -> _Term:
-    match = _TERM.fullmatch(text)
-    field = to_camel(match[1]) if match else ""
-    if match is None or field not in fields:
-        detail = f'{text.strip()!r} is not understood; give FIELD="value" or FIELD!="value", joined by AND, '
-        raise InvalidRequest([Fault("", detail + f"of the fields {', '.join(fields)}", parameter="filter")])
-    value = re.sub(r"\\(.)", r"\1", match[3][1:-1]) if match[3].startswith('"') else match[3]
-    return _Term(field, match[2] == "=", value)
+    terms = []
+    rest = text.strip()
+    while rest:
+        match = _TERM.match(rest)
+        field = to_camel(match[1]) if match else ""
+        if match is None or field not in fields:
+            detail = f'{rest!r} is not understood; give FIELD="value" or FIELD!="value", joined by AND, '
+            raise InvalidRequest(
+                [Fault("", detail + f"of the fields {', '.join(fields)}", parameter="filter")]
+            )
+        value = re.sub(r"\\(.)", r"\1", match[3][1:-1]) if match[3].startswith('"') else match[3]
+        terms.append(_Term(field, match[2] == "=", value))
+        rest = rest[match.end() :]
+    return terms

@@ -1,7 +1,6 @@
 """Online prediction: the instances of a call run together, and the masks are in its answer."""
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Annotated
@@ -10,7 +9,7 @@ from flask import Response, g, request
 from pydantic import Field, JsonValue
 
 from api.artifact_urls import ArtifactUrls
-from api.body import parse_body, read_body, validate
+from api.body import decode_base64, parse_body, read_body, validate
 from api.intake import Submission, Upload, most_json_bytes, upload_of_base64
 from api.openapi import operation
 from api.presenter import Masks, Presenter
@@ -25,7 +24,7 @@ from maskline.errors import Fault, InvalidRequest
 from maskline.jobs import Job
 from maskline.requests import MAX_PROMPTS, Output, Priority, Prompt, SegmentationRequest, Subtask
 from maskline.results import ModelCard, Prediction
-from maskline.wire import WireModel
+from maskline.wire import FreeObject, WireModel
 
 _DEFAULT_CONFIDENCE_THRESHOLD = 0.5  # of ImageSegmentationPredictionParams
 _MAX_INSTANCES = 64
@@ -48,7 +47,7 @@ class PredictRequest(WireModel):
 
     instances: Annotated[list[Instance], Field(min_length=1, max_length=_MAX_INSTANCES)]
     """The images."""
-    parameters: dict[str, JsonValue] | None = None
+    parameters: FreeObject | None = None
     """``confidenceThreshold`` (0 to 1; default 0.5, or the endpoint's), and the model family's own."""
     labels: dict[str, str] | None = None
     """Ignored."""
@@ -224,9 +223,10 @@ class _Views:
 def _unwrap(body: JsonValue) -> JsonValue:
     wrapped = validate(body, RawPredictRequest)
     try:
-        return parse_body(base64.b64decode(wrapped.http_body.data, validate=True))
-    except binascii.Error as error:
-        raise InvalidRequest([Fault("/httpBody/data", f"not base64 ({error})")]) from error
+        inner = decode_base64(wrapped.http_body.data)
+    except ValueError as error:
+        raise InvalidRequest([Fault("/httpBody/data", str(error))]) from error
+    return parse_body(inner)
 
 
 def _uploads(instances: Sequence[Instance]) -> list[Upload]:

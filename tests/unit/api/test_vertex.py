@@ -139,8 +139,10 @@ def test_raw_prediction_in_both_forms(api: Api) -> None:
     assert told(answer)["contentType"] == "application/json"
     inner = json.loads(base64.b64decode(told(answer)["data"]))
     assert inner["predictions"] == told(plain)["predictions"]
-    bad = call(api, {"httpBody": {"data": "?"}}, "endpoints/grabcut:rawPredict")
-    assert violations(bad).keys() == {"httpBody.data"}
+    for data in ("?", "é"):
+        bad = call(api, {"httpBody": {"data": data}}, "endpoints/grabcut:rawPredict")
+        assert bad.status_code == 400
+        assert "not base64" in violations(bad)["httpBody.data"]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,7 @@ def test_raw_prediction_in_both_forms(api: Api) -> None:
         ({"instances": [INSTANCE] * 65}, {"instances": "at most 64"}),
         ({"instances": [{"mimeType": "image/png"}]}, {"instances[0].content": "required"}),
         ({"instances": [INSTANCE, {"content": "%"}]}, {"instances[1].content": "not base64"}),
+        ({"instances": [{"content": "é"}]}, {"instances[0].content": "not base64"}),
         ({"instances": [{"content": "Tm8="}]}, {"instances[0].content": "no image"}),
         ({"instances": [{"content": ""}]}, {"instances[0].content": "is empty"}),
         ({"instances": [{"content": IMAGE, "x": 1}]}, {"instances[0].x": "no such field"}),
@@ -289,10 +292,30 @@ def test_lists_have_pages_and_filters(api: Api) -> None:
     ]
     assert names(api, "models", {"filter": 'model="our--street-1"'})[0] == ["our--street-1"]
     assert names(api, "models", {})[0] == ["grabcut", "our--street-1"]
-    for bad, field in (({"filter": "labels.x:*"}, "filter"), ({"pageSize": "x"}, "pageSize")):
+    for text, found in (
+        ('display_name="a AND b=c"', []),
+        ('display_name!="a AND model=b" AND model="grabcut"', ["grabcut"]),
+        (r' model = "grabcut"  AND  display_name != "\" AND model=x" ', ["grabcut"]),
+    ):
+        assert names(api, "models", {"filter": text})[0] == found
+    for bad, field in (
+        ({"filter": "labels.x:*"}, "filter"),
+        ({"filter": "model=a b"}, "filter"),
+        ({"filter": "model=a AND"}, "filter"),
+        ({"filter": 'model="a" model="b"'}, "filter"),
+        ({"pageSize": "x"}, "pageSize"),
+    ):
         answer = api.client.get(f"{LOCATION}/models", query_string=bad)
         assert answer.status_code == 400
         assert violations(answer).keys() == {field}
+
+
+def test_an_id_comes_before_another_model_s_alias(make_api: MakeApi) -> None:
+    api = make_api()
+    other = make_card("org/net").model_copy(update={"aliases": ("net",)})
+    api.services.models.publish("w", [make_card("net"), other], 60)
+    assert told(api.client.get(f"{LOCATION}/models/net"))["metadata"]["model"] == "net"
+    assert told(api.client.get("/v1/models/net"))["id"] == "net"
 
 
 def test_the_beta_version_is_the_same(api: Api) -> None:

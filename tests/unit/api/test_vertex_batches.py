@@ -7,8 +7,9 @@ import pytest
 from maskline.batches import BatchState
 from maskline.jobs import Failure
 from maskline.requests import Output, Priority
+from tests.factories import make_card
 from tests.unit.api.conftest import Api, MakeApi, told
-from tests.unit.api.test_vertex import LOCATION, violations
+from tests.unit.api.test_vertex import LOCATION, STREET, violations
 
 JOBS = f"{LOCATION}/batchPredictionJobs"
 INPUT = "gs://imports/in.jsonl"
@@ -116,8 +117,92 @@ def test_what_is_wrong_is_told_by_its_field(api: Api, changes: Any, faults: dict
     assert not api.services.batches.active(9)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "words"),
+    [
+        ("gs://exports/" + "d" * 300, "more than 255 bytes"),
+        ("gs://exports/" + "ä" * 128, "more than 255 bytes"),
+        ("gs://exports/" + "d/" * 490, "more than 1024 bytes"),
+        ("gs://exports/../maskline/x", 'empty, "." or ".."'),
+        ("gs://exports/x/./y", 'empty, "." or ".."'),
+        ("gs://exports//x", 'empty, "." or ".."'),
+    ],
+)
+def test_a_destination_that_no_store_could_take_is_refused(api: Api, prefix: str, words: str) -> None:
+    config = {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": prefix}}
+    answer = api.client.post(JOBS, json=body(outputConfig=config))
+    assert answer.status_code == 400
+    assert words in violations(answer)["outputConfig.gcsDestination.outputUriPrefix"]
+
+
+@pytest.mark.parametrize("prefix", ["gs://exports", "gs://exports/", "s3://exports/" + "d" * 255 + "/ä ü//"])
+def test_other_destinations_are_taken(api: Api, prefix: str) -> None:
+    config = {"predictionsFormat": "jsonl", "gcsDestination": {"outputUriPrefix": prefix}}
+    create(api, outputConfig=config)
+
+
+def test_names_in_snake_case_are_the_same(api: Api) -> None:
+    sent = body(serviceAccount="x", modelParameters={"confidenceThreshold": 0})
+    snake = {
+        "displayName": "display_name",
+        "serviceAccount": "service_account",
+        "modelParameters": "model_parameters",
+    }
+    answer = api.client.post(JOBS, json={snake.get(name, name): value for name, value in sent.items()})
+    assert answer.status_code == 200, answer.text
+    sent.pop("serviceAccount")
+    assert sent.items() <= told(answer).items()
+    assert told(answer).keys().isdisjoint(["serviceAccount", *snake.values()])
+    for field in ("displayName", "display_name"):
+        page = told(api.client.get(JOBS, query_string={"filter": f'{field}="Night run"'}))
+        assert page["batchPredictionJobs"] == [told(answer)]
+
+
+def test_fields_that_mean_nothing_here_are_left_out(api: Api) -> None:
+    ignored = {
+        "dedicatedResources": {"machineSpec": {}},
+        "disableContainerLogging": True,
+        "encryptionSpec": {"kmsKeyName": "k"},
+        "manualBatchTuningParameters": {"batchSize": 4},
+        "serviceAccount": None,
+    }
+    answer = api.client.post(JOBS, json=body(**ignored))
+    assert answer.status_code == 200, answer.text
+    assert told(answer).keys().isdisjoint(ignored)
+
+
+def test_parameters_that_no_document_could_hold_are_refused(api: Api) -> None:
+    deep: Any = 1
+    for _ in range(40):
+        deep = [deep]
+    answer = api.client.post(JOBS, json=body(modelParameters={"a": deep}))
+    assert "32 arrays" in violations(answer)["modelParameters"]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "parameters"),
+    [
+        ("grabcut", "grabcut", 0.5),
+        ("projects/p/locations/l/models/grabcut@1", "grabcut", 0.5),
+        ("projects/p/locations/l/publishers/our/models/street.1", "our/street.1", 0.5),
+        ("publishers/our/models/street.1", "our/street.1", 0.5),
+        ("publishers/google/models/our--street-1@default", "our/street.1", 0.5),
+        ("publishers/google/models/1234567890", "our/street.1", 0.25),
+    ],
+)
+def test_a_model_has_a_name_or_a_publisher_s(api: Api, name: str, model: str, parameters: float) -> None:
+    card = make_card("our/street.1").model_copy(update={"endpoints": (STREET,)})
+    api.services.models.publish("w", [make_card(), card], 60)
+    create(api, model=name)
+    [batch] = api.services.batches.active(9)
+    assert batch.request.request.model == model
+    assert batch.request.request.parameters == {"confidenceThreshold": parameters}
+
+
 def test_unknown_models_and_jobs(api: Api) -> None:
-    assert api.client.post(JOBS, json=body(model="projects/p/locations/l/models/none")).status_code == 404
+    for model in ("projects/p/locations/l/models/none", "publishers/our/models/none"):
+        assert api.client.post(JOBS, json=body(model=model)).status_code == 404
+    assert api.client.post(JOBS, json=body(model="models/x/y")).status_code == 400
     for answer in (
         api.client.get(f"{JOBS}/1"),
         api.client.delete(f"{JOBS}/1"),
