@@ -21,6 +21,7 @@ SHARD_ITEMS = 100
 SHARDS_AT_ONCE = 2  # of a batch; so the workers have something to do while results are written
 MAX_PARTIAL_FAILURES = 20
 MAX_ACTIVE = 200  # batches that have not ended
+PLANS = "batches/"  #: what the keys of all plans begin with
 
 
 class BatchState(StrEnum):
@@ -114,10 +115,6 @@ class Progress(WireModel):
     """That were planned."""
     written: int = 0
     """Shards whose results are written."""
-    prediction_files: int = 0
-    """That were written."""
-    error_files: int = 0
-    """That were written."""
     succeeded: int = 0
     """Items with a prediction that is written."""
     failed: int = 0
@@ -213,9 +210,9 @@ def errors_key(destination: Destination, shard: int) -> str:
 
 def plan_key(batch_id: str, shard: int) -> str:
     """Key of a shard's plan in Maskline's own bucket; ``shard`` from 1."""
-    return f"{plans_prefix(batch_id)}{shard:06d}.json"
+    return f"{PLANS}{batch_id}/{shard:06d}.json"
 
 
-def plans_prefix(batch_id: str) -> str:
-    """What the keys of a batch's plans begin with."""
-    return f"batches/{batch_id}/"
+def batch_of_plan(key: str) -> str:
+    """Id of the batch that the plan under this key is of."""
+    return key.removeprefix(PLANS).partition("/")[0]

@@ -1,5 +1,6 @@
 """The items of a batch: lines of objects in a bucket, read from where they were left off."""
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,8 +12,10 @@ from maskline.bucket_uris import not_open, split_uri
 from maskline.errors import Fault, ImageUnreachable, InvalidRequest, MalformedRequest, RequestError
 from maskline.jobs import Failure
 from maskline.ports import ArtifactStore
+from maskline.wire import require_plain
 
 _MAX_LINE_BYTES = 1 << 16
+_MAX_READ_BYTES = 1 << 23  # for one shard: more than its items take, so it bounds what holds none
 _TOLD_BYTES = 256
 _SCHEMES = ("gs://", "s3://")
 _KNOWN_FIELDS = frozenset({"content", "mimeType"})
@@ -26,7 +29,7 @@ class _Line(NamedTuple):
 
 
 def read_shard(batch: Batch, artifacts: ArtifactStore, import_buckets: tuple[str, ...]) -> ShardPlan:
-    """The batch's next items, none if all have been read.
+    """The batch's next items; it may be none, although there are more to come.
 
     Raises:
         ArtifactNotFound: an object of the input is gone.
@@ -34,12 +37,15 @@ def read_shard(batch: Batch, artifacts: ArtifactStore, import_buckets: tuple[str
     """
     items: list[PlannedItem] = []
     source, offset = batch.progress.source, batch.progress.offset
+    read = 0
     while source < len(batch.request.sources):
         for line in _lines(artifacts, batch.request, source, offset):
-            if line.text.strip():
-                items.append(_item(line.text, batch.request, import_buckets))
+            text = line.text if offset else line.text.removeprefix(BOM_UTF8)
+            if text.strip():
+                items.append(_item(text, batch.request, import_buckets))
+            read += line.end - offset
             offset = line.end
-            if len(items) == SHARD_ITEMS:
+            if len(items) == SHARD_ITEMS or read >= _MAX_READ_BYTES:
                 return ShardPlan(items=tuple(items), source=source, offset=offset)
         source, offset = source + 1, 0
     return ShardPlan(items=tuple(items), source=source, offset=offset)
@@ -90,8 +96,9 @@ def _instance(text: bytes, form: ItemForm) -> JsonValue:
         if form is ItemForm.FILE_LIST:
             return {"content": text.decode().strip()}
         value: JsonValue = from_json(text, allow_inf_nan=False)
+        require_plain(value)
     except ValueError as error:
-        raise MalformedRequest(f"the line is not {form} in UTF-8: {error}") from error
+        raise MalformedRequest(f"the line can't be read as {form} in UTF-8: {error}") from error
     return value
 
 
