@@ -219,7 +219,7 @@ def test_an_equal_request_is_answered_from_the_cache(stack: Stack, http: httpx.C
         (PNG, {"mask_threshold": -1}, "grabcut", 400, "/parameters/mask_threshold"),
         (PNG, {"subtask": "other"}, "grabcut", 400, "/parameters/subtask"),
         (PNG, {"subtask": "panoptic"}, "mine/segformer", 400, "does semantic"),
-        (PNG[: len(PNG) // 2], {}, "grabcut", 400, ""),
+        (PNG[: len(PNG) // 2], {}, "grabcut", 400, "cut off"),
         (PNG, {}, "mine/unknown", 404, "there is no model 'mine/unknown'"),
         (bytes(3_000_001), {}, "grabcut", 413, "larger than"),
     ],

@@ -149,6 +149,14 @@ def test_raw_prediction(predictor: GoogleClient, stack: Stack) -> None:
         headers={"Authorization": f"Bearer {stack.api_key}"},
         timeout=60,
     )
+    refused = httpx.post(
+        f"{stack.url}/v1/{endpoint}:rawPredict",
+        json={"httpBody": {"data": "é"}},
+        headers={"Authorization": f"Bearer {stack.api_key}"},
+    )
+    assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    with pytest.raises(exceptions.BadRequest, match="not JSON"):
+        predictor.raw_predict(endpoint=endpoint, http_body={"data": b"{"})
     assert wrapped.content_type == "application/json"
     assert json.loads(wrapped.data)["predictions"] == plain.json()["predictions"]
     assert plain.headers["X-Vertex-AI-Deployed-Model-Id"] == "mine--streets"

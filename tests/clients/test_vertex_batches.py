@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -105,7 +106,38 @@ def test_a_list_of_files_and_the_job_s_later_life(
         connect(JobServiceClient, stack).get_batch_prediction_job(name=job.resource_name)
 
 
-def test_a_cancelled_job(model: GoogleClient, store: S3ArtifactStore, stack: Stack) -> None:
+def test_names_by_a_key_and_fields_that_do_not_count(
+    model: GoogleClient, store: S3ArtifactStore, stack: Stack
+) -> None:
+    client = connect(JobServiceClient, stack)
+    image = "gs://imports/photos/a.png"
+    lines: list[Any] = [{"content": image, "id": f"n{n}", "note": ["any"]} for n in range(2)]
+    lines.append({"content": "gs://imports/photos/absent.png", "id": "gone", "note": 1})
+    lines.append({"content": image, "id": "more", "remark": 1})
+    config = {"instance_type": "object", "key_field": "id", "excluded_fields": ["note"]}
+    asked = wire_job(model, put_input(store, "keys.jsonl", lines)) | {"instance_config": config}
+    job = client.create_batch_prediction_job(parent=LOCATION, batch_prediction_job=asked)
+    assert job.instance_config.key_field == "id"
+    ended = wait_for_end(client, job.name)
+    assert [line["key"] for line in output(store, ended, "predictions_0001.jsonl")] == ["n0", "n1"]
+    failed = output(store, ended, "errors_0001.jsonl")
+    assert [line["key"] for line in failed] == ["gone", "more"]
+    assert "/remark" in failed[1]["error"]["message"]
+
+
+@pytest.mark.parametrize("parent", ["", f"{LOCATION}/"])
+def test_a_publisher_s_model(store: S3ArtifactStore, stack: Stack, model: GoogleClient, parent: str) -> None:
+    client = connect(JobServiceClient, stack)
+    uri = put_input(store, f"published-{len(parent)}.jsonl", [{"content": "gs://imports/photos/a.png"}])
+    asked = wire_job(model, uri) | {"model": f"{parent}publishers/mine/models/segformer"}
+    job = client.create_batch_prediction_job(parent=LOCATION, batch_prediction_job=asked)
+    assert job.model == asked["model"]
+    ended = wait_for_end(client, job.name)
+    assert ended.state == JobState.JOB_STATE_SUCCEEDED
+    assert ended.completion_stats.successful_count == 1
+
+
+def test_a_cancelled_job(model: GoogleClient, store: S3ArtifactStore, stack: Stack, native: Client) -> None:
     client = connect(JobServiceClient, stack)
     lines = [{"content": "gs://imports/photos/a.png"}] * 2000
     job = client.create_batch_prediction_job(
@@ -113,10 +145,15 @@ def test_a_cancelled_job(model: GoogleClient, store: S3ArtifactStore, stack: Sta
     )
     with pytest.raises(exceptions.Conflict, match="cancel it first"):
         client.delete_batch_prediction_job(name=job.name)
+    batch_id = job.name.rpartition("/")[2]
+    wait_until(lambda: client.get_batch_prediction_job(name=job.name).state == JobState.JOB_STATE_RUNNING)
+    assert unfinished(native, batch_id)
     client.cancel_batch_prediction_job(name=job.name)
     ended = wait_for_end(client, job.name)
     assert ended.state == JobState.JOB_STATE_CANCELLED
     assert "cancelled" in ended.error.message
+    assert unfinished(native, batch_id) == []
+    assert ended.completion_stats.successful_count < len(lines)
     client.delete_batch_prediction_job(name=job.name).result(timeout=10)
 
 
@@ -129,6 +166,8 @@ def test_what_is_wrong_is_a_bad_request(model: GoogleClient, store: S3ArtifactSt
         ({"input_config": source("gs://maskline/x")}, "not open for import"),
         ({"input_config": source("gs://imports/none.jsonl")}, "can't be read"),
         ({"output_config": destination("gs://imports/x")}, "not open for export"),
+        ({"output_config": destination("gs://exports/../maskline/x")}, "is empty"),
+        ({"output_config": destination("gs://exports/" + "d" * 300)}, "255 bytes"),
     ):
         with pytest.raises(exceptions.BadRequest, match=words):
             client.create_batch_prediction_job(parent=LOCATION, batch_prediction_job=good | change)
@@ -146,6 +185,8 @@ def test_a_job_outlives_the_processes(model: GoogleClient, store: S3ArtifactStor
     )
     for name in ("worker-1", "api"):
         time.sleep(1.5)
+        now = client.get_batch_prediction_job(name=job.name)
+        assert now.state in {JobState.JOB_STATE_PENDING, JobState.JOB_STATE_RUNNING}, "killed too late"
         pid = stack.process(name).pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
@@ -158,6 +199,23 @@ def test_a_job_outlives_the_processes(model: GoogleClient, store: S3ArtifactStor
         for line in output(store, ended, f"predictions_{number:04d}.jsonl")
     ]
     assert written == lines
+
+
+def unfinished(native: Client, batch_id: str) -> list[str]:
+    """Ids of the batch's jobs that wait or run."""
+    return [
+        job.id
+        for state in ("queued", "running")
+        for job in native.list(state=state)
+        if job.metadata.get("batch") == batch_id
+    ]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def source(uri: str) -> dict[str, Any]:
