@@ -50,9 +50,7 @@ logger = structlog.get_logger(module=__name__)
 _AT_ONCE = 4  # batches of one model; with their shards this bounds what they have in the queue
 _LEAD_S = 30.0
 _SHARE_S = 10.0  # of one look, for one batch
-_STANDS_BACK_S = (
-    60.0  # behind the others of its model: a batch whose destination does not answer, for example
-)
+_STANDS_BACK_S = 60.0  # behind the others of its model, once a batch could not move
 _JSON = "application/json"
 _BROKEN = Failure(
     code="internal_error",
