@@ -17,6 +17,7 @@ from api.authentication import KeyBearer, authenticate, key_of
 from api.body import BROKEN_OFF
 from api.errors import install_error_handlers
 from api.services import Services
+from api.waiting import leave_seat
 from maskline.jobs import new_job_id
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/info"})
@@ -70,6 +71,10 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
             elsewhere = (bearer.key_in(request, services.settings.max_image_bytes) for bearer in bearers)
             key = key_of(request) or next(filter(None, elsewhere), None)
             g.caller = authenticate(key, admin_key_text, services.keys)
+
+    @app.teardown_request
+    def rise(_: BaseException | None) -> None:
+        leave_seat()
 
     @app.after_request
     def leave(response: Response) -> Response:

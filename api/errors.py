@@ -44,6 +44,7 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.RequestError: 400,
     errors.WaitOver: 504,
     errors.QueueFull: 429,
+    errors.TooManyCalls: 429,
     errors.CapacityError: 503,
     errors.DependencyError: 503,
     errors.ServiceError: 500,

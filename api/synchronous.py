@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing, suppress
 from api.intake import Submission
 from api.services import Services
 from api.submission import Checked, Submitter
-from api.waiting import wait_for_end
+from api.waiting import take_seat, wait_seated
 from maskline.errors import JobWithoutResult, ModelNotReady, ServiceError, WaitOver, error_of
 from maskline.jobs import Job, JobState
 from maskline.results import ModelCard
@@ -26,6 +26,7 @@ class SynchronousCalls:
 
         Raises:
             RequestError: something is wrong with a submission or its image; none was accepted.
+            CapacityError: too many calls wait already, or there is no room for them all; none runs.
             WaitOver: a job did not end within the service's limit; it goes on.
             ServiceError: what the first job that failed ended with.
         """
@@ -36,7 +37,7 @@ class SynchronousCalls:
 
         Raises:
             RequestError: something is wrong with a submission or its image; none was accepted.
-            QueueFull: there is no room for them all; none runs.
+            CapacityError: too many calls wait already, or there is no room for them all; none runs.
             DependencyError: Redis or S3 does not answer; none runs.
         """
         with ExitStack() as opened:
@@ -68,9 +69,10 @@ class SynchronousCalls:
         """The queued job of each submission, in the same order.
 
         Raises:
-            QueueFull: there is no room for them all; none runs.
+            CapacityError: too many calls wait already, or there is no room for them all; none runs.
             DependencyError: Redis or S3 does not answer; none runs.
         """
+        take_seat(self._services)
         jobs: list[Job] = []
         try:
             for submission in submissions:
@@ -83,9 +85,15 @@ class SynchronousCalls:
         return jobs
 
     def wait(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs at their ends, or as they are when the service's limit is over."""
+        """The jobs at their ends, or as they are when the service's limit is over.
+
+        Raises:
+            CapacityError: too many calls wait already; never for jobs that this call submitted.
+        """
+        if not all(job.state.is_final for job in jobs):
+            take_seat(self._services)
         deadline = time.monotonic() + self._services.settings.max_wait
-        return [wait_for_end(self._services, job, max(0.0, deadline - time.monotonic())) for job in jobs]
+        return [wait_seated(self._services, job, max(0.0, deadline - time.monotonic())) for job in jobs]
 
     def run_once(self, tenant: str, submission: Submission, *, waits_for_model: bool) -> Job:
         """The succeeded job of the submission, or of an earlier one that has the same result.
@@ -95,6 +103,7 @@ class SynchronousCalls:
         Raises:
             RequestError: something is wrong with the submission or its image.
             ModelNotReady: no living worker offers the model.
+            CapacityError: too many calls wait already, or too many jobs; it does not run.
             WaitOver: the job did not end within the service's limit; it goes on.
             ServiceError: what the job ended with.
         """
@@ -103,9 +112,8 @@ class SynchronousCalls:
         if job is None:
             if not waits_for_model:
                 self.require_ready(checked.card)
-            job = self._submitter.create(tenant, checked, None)
-        ended = wait_for_end(self._services, job, self._services.settings.max_wait)
-        require_success(ended)
+            [job] = self.accept(tenant, [checked])
+        [ended] = self.succeeded([job])
         return ended
 
     def require_ready(self, card: ModelCard) -> None:

@@ -201,6 +201,12 @@ class QueueFull(CapacityError):
     code = "queue_full"
 
 
+class TooManyCalls(CapacityError):
+    """As many calls wait for their results as may; nothing was accepted."""
+
+    code = "too_many_calls"
+
+
 class RenderPending(CapacityError):
     """The picture asked for is still being rendered."""
 
