@@ -90,13 +90,17 @@ def install_error_handlers(app: Flask, dialects: Sequence[Dialect]) -> None:
 
 def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
     """Each fault that Pydantic found, with its JSON pointer or its query parameter."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    # A list that is short of what was faulty in it is told to be too short, too.
+    inner = {fault["loc"][:-1] for fault in found}
     return [
         Fault(
             "" if in_query else pointer(*fault["loc"]),
             _WORDS.get(fault["type"]) or words(fault),
             parameter=str(fault["loc"][0]) if in_query and fault["loc"] else None,
         )
-        for fault in error.errors(include_url=False, include_context=False, include_input=False)
+        for fault in found
+        if not (fault["type"] == "too_short" and fault["loc"] in inner)
     ]
 
 

@@ -18,6 +18,7 @@ from maskline.adapters.redis_keys import RedisKeyStore
 from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.artifacts import Artifact, result_key
+from maskline.catalog import load_catalog
 from maskline.errors import ModelNotFound
 from maskline.jobs import Job
 from maskline.ports import ArtifactStore, BatchStore, JobStore, KeyStore, ModelDirectory, TaskQueue
@@ -64,9 +65,7 @@ class Cards:
         if model not in self._cards or self._is_stale():
             self._read()
         if model not in self._cards:
-            ids = dict.fromkeys(card.id for card in self._cards.values())
-            known = ", ".join(ids) or "none yet, for no worker has started"
-            raise ModelNotFound(f"there is no model {model!r}; there are: {known}")
+            raise ModelNotFound(self._why_not(model))
         return self._cards[model]
 
     def all(self) -> list[ModelCard]:
@@ -80,6 +79,22 @@ class Cards:
         if self._is_stale():
             self._read()
         return dict(self._cards)
+
+    def _why_not(self, model: str) -> str:
+        ids = dict.fromkeys(card.id for card in self._cards.values())
+        known = ", ".join(ids) or "none yet, for no worker has started"
+        if shipped := self._shipped.get(model):
+            return (
+                f"no worker offers the model {model!r}; what it needs is told by: "
+                f"maskline models show {shipped}; there are: {known}"
+            )
+        return f"there is no model {model!r}; there are: {known}"
+
+    @cached_property
+    def _shipped(self) -> dict[str, str]:
+        """The id of each model of the shipped catalog, by itself and by its aliases."""
+        specs = load_catalog().values()
+        return {name: spec.id for spec in specs for name in (*spec.aliases, spec.id)}
 
     def _is_stale(self) -> bool:
         return time.monotonic() - self._read_at > _CARDS_FRESH_S

@@ -27,7 +27,7 @@ from api.openapi import BINARY, JsonSchema, operation
 from api.services import Services
 from api.synchronous import SynchronousCalls
 from maskline.artifacts import Artifact, result_key
-from maskline.errors import Fault, InvalidRequest, ModelNotReady
+from maskline.errors import Fault, InvalidRequest, ModelNotReady, UnsupportedMediaType
 from maskline.jobs import Job
 from maskline.requests import Output, SegmentationRequest, Subtask
 from maskline.resources import Problem
@@ -255,10 +255,13 @@ def _read_call(request: Request, max_image_bytes: int) -> _Call:
     Raises:
         MalformedRequest: the body is cut off, or is not the JSON that it should be.
         InvalidRequest: fields are wrong.
+        UnsupportedMediaType: the body is a form.
         RequestEntityTooLarge: (Werkzeug's) the body is larger than an image may be.
     """
     if request.mimetype == JSON:
         return _from_json(read_body(request, most_json_bytes(max_image_bytes)))
+    if request.mimetype == "multipart/form-data":
+        raise UnsupportedMediaType("multipart is not taken here; send the image's bytes as the body")
     request.max_content_length = max_image_bytes
     with broken_off_told():
         upload = take_upload(request.stream, request.content_length)

@@ -10,6 +10,7 @@ import typer
 from maskline.cli.context import results, to_people
 from maskline.local import Stack
 from maskline.local.ports import next_free_port
+from maskline.local.stack import EXPORT_BUCKET, IMPORT_BUCKET
 
 DEFAULT_PORT = 8080
 
@@ -44,6 +45,9 @@ def _tell(stack: Stack) -> None:
         "",
         f"export MASKLINE_URL={stack.url}",
         f"export MASKLINE_API_KEY={stack.api_key}",
+        "",
+        f"For batches, an S3 client reaches the buckets {IMPORT_BUCKET} and {EXPORT_BUCKET} by",
+        *(f"export {name}={value}" for name, value in stack.s3_environment().items()),
         "",
         "Ctrl-C ends it.",
     )

@@ -8,6 +8,7 @@ MasklineError
   WaitTimeout          the job goes on, but the time for waiting is over
 """
 
+from maskline.errors import Unauthenticated
 from maskline.resources import JobResource, Problem
 
 
@@ -25,7 +26,10 @@ class ApiError(MasklineError):
     def __init__(self, problem: Problem) -> None:
         """``problem``: as the service told it."""
         faults = "".join(f"\n  {f.parameter or f.pointer or '/'}: {f.detail}" for f in problem.errors or ())
-        super().__init__(f"{problem.code} ({problem.status}): {problem.detail if not faults else ''}{faults}")
+        told = problem.detail if not faults else ""
+        if problem.code == Unauthenticated.code:
+            told += " (here: api_key, or the variable MASKLINE_API_KEY)"
+        super().__init__(f"{problem.code} ({problem.status}): {told}{faults}")
         self.problem = problem
         self.status = problem.status
         self.code = problem.code

@@ -64,6 +64,14 @@ class Stack:
         """Where the servers' logs are."""
         return self._data_dir / "logs"
 
+    def s3_environment(self) -> dict[str, str]:
+        """What AWS's own clients need in their environment to reach the store, while the stack runs."""
+        return {
+            "AWS_ENDPOINT_URL_S3": self.environment["MASKLINE_S3_ENDPOINT"],
+            "AWS_ACCESS_KEY_ID": self.environment["MASKLINE_S3_ACCESS_KEY"],
+            "AWS_SECRET_ACCESS_KEY": self.environment["MASKLINE_S3_SECRET_KEY"],
+        }
+
     @property
     def processes(self) -> list[Process]:
         """All servers, in the order in which they start."""

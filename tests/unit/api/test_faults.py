@@ -46,6 +46,22 @@ def test_faults_of_form_and_of_sense_are_told_together(api: Api) -> None:
     assert list(api.artifacts.keys("")) == []
 
 
+def test_a_list_without_its_faulty_items_is_not_told_to_be_short(api: Api) -> None:
+    request = {"outputs": ["mask"], "webhook": {"url": "https://example.com", "events": ["job.done"]}}
+    answer = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a"), "request": json.dumps(request)})
+    assert sorted(pointers(answer)) == ["/outputs/0", "/webhook/events/0"]
+    empty = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a"), "request": '{"outputs": []}'})
+    assert pointers(empty) == ["/outputs"]
+
+
+@pytest.mark.parametrize("name", ["sam_vit_b", "sam/vit_b"])
+def test_a_shipped_model_that_nobody_offers_is_told_from_an_unknown_one(api: Api, name: str) -> None:
+    answer = api.client.post("/v1/jobs", query_string={"model": name}, data=PNG, content_type="image/png")
+    assert answer.status_code == 404
+    assert "no worker offers the model" in told(answer)["detail"]
+    assert "maskline models show sam_vit_b" in told(answer)["detail"]
+
+
 def test_a_fault_in_a_prompt_hides_no_other(api: Api) -> None:
     request = {
         "prompts": [

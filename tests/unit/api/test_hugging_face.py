@@ -1,6 +1,7 @@
 """The Hugging Face protocol over the in-memory doubles: what is hard to bring about with real workers."""
 
 import base64
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -246,3 +247,9 @@ def test_what_is_larger_than_an_image_may_be_is_refused(make_api: MakeApi) -> No
         assert (answer.status_code, set(told(answer))) == (413, {"error"})
     assert count(api) == 0
     assert list(api.artifacts.keys("")) == []
+
+
+def test_a_form_is_told_what_to_send_instead(api: Api) -> None:
+    answer = api.client.post("/models/grabcut", data={"file": (BytesIO(PNG), "a.png")})
+    assert answer.status_code == 415
+    assert "send the image's bytes as the body" in answer.text

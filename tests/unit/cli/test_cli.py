@@ -718,7 +718,7 @@ def test_the_process(server: str, key: str, code: int, tmp_path: Path) -> None:
     )
     assert ended.returncode == code
     if code:
-        assert (ended.stdout, ended.stderr) == ("", "unauthenticated (401): why\n")
+        assert (ended.stdout, ended.stderr) == ("", "unauthenticated (401): why (here: api_key, or the variable MASKLINE_API_KEY)\n")
     else:
         assert json.loads(ended.stdout)["id"] == ID
         assert not ended.stderr
