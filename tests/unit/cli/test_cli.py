@@ -718,7 +718,8 @@ def test_the_process(server: str, key: str, code: int, tmp_path: Path) -> None:
     )
     assert ended.returncode == code
     if code:
-        assert (ended.stdout, ended.stderr) == ("", "unauthenticated (401): why (here: api_key, or the variable MASKLINE_API_KEY)\n")
+        told = "unauthenticated (401): why (here: api_key, or the variable MASKLINE_API_KEY)\n"
+        assert (ended.stdout, ended.stderr) == ("", told)
     else:
         assert json.loads(ended.stdout)["id"] == ID
         assert not ended.stderr
