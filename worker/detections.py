@@ -72,8 +72,7 @@ def _outlines(packed: PackedMask, scale: float) -> tuple[tuple[tuple[int, int], 
     """The outer contours, in pixels of the image, followed at ``scale`` times its size."""
     box = packed.box()
     traced = _shrunk(box, scale)
-    factors = box.shape[1] / traced.shape[1], box.shape[0] / traced.shape[0]
-    return tuple(_placed(outer, packed, factors) for outer, _ in polygons(traced))
+    return tuple(_placed(outer, packed, traced.shape) for outer, _ in polygons(traced))
 
 
 def _shrunk(mask: Mask, scale: float) -> Mask:
@@ -86,10 +85,18 @@ def _shrunk(mask: Mask, scale: float) -> Mask:
     return small if small.any() else mask
 
 
-def _placed(
-    polygon: Polygon, packed: PackedMask, factors: tuple[float, float]
-) -> tuple[tuple[int, int], ...]:
-    """The polygon in pixels of the image; a pixel stands for the middle of those that it was made from."""
-    across, down = factors
-    points = [(packed.left + int((x + 0.5) * across), packed.top + int((y + 0.5) * down)) for x, y in polygon]
+def _placed(polygon: Polygon, packed: PackedMask, traced: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """The polygon in pixels of the image, whose ends are those of the box; ``traced``: height and width."""
+    points = [
+        (
+            packed.left + _at(x, traced[1], packed.columns),
+            packed.top + _at(y, traced[0], packed.rows),
+        )
+        for x, y in polygon
+    ]
     return tuple(points + points[-1:] * (_LEAST_POINTS - len(points)))
+
+
+def _at(place: int, short: int, length: int) -> int:
+    """Where a pixel of a line of ``short`` lies on one of ``length``: the ends at the ends."""
+    return round(place * (length - 1) / (short - 1)) if short > 1 else (length - 1) // 2

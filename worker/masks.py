@@ -108,7 +108,7 @@ def decode_rle(rle: RunLengthMask) -> Mask:
 
 
 def polygons(mask: Mask) -> list[tuple[Polygon, list[Polygon]]]:
-    """The parts of a mask, largest first: each its outer contour, and the contours of the holes in it.
+    """The parts of a mask, that of the most pixels first: its outer contour, and those of the holes in it.
 
     A contour's points are ``(x, y)`` of the outermost pixels on its line, in order, not repeated at the end.
     """
@@ -122,7 +122,10 @@ def polygons(mask: Mask) -> list[tuple[Polygon, list[Polygon]]]:
         if parent >= 0:
             holes.setdefault(int(parent), []).append(points[i])
     outer = [i for i, parent in enumerate(parents) if parent < 0]
-    outer.sort(key=lambda i: cv2.contourArea(contours[i]), reverse=True)
+    if len(outer) > 1:
+        _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+        pixels = {i: int(stats[parts[points[i][0][::-1]], cv2.CC_STAT_AREA]) for i in outer}
+        outer.sort(key=lambda i: -pixels[i])
     return [(points[i], holes.get(i, [])) for i in outer]
 
 

@@ -11,6 +11,7 @@ import supervision as sv
 from numpy.typing import NDArray
 from supervision.detection.compact_mask import CompactMask
 
+from maskline.errors import OutputUnavailable
 from maskline.requests import PictureOptions
 from maskline.results import AnnotationSpec
 from worker.colors import rgb
@@ -39,12 +40,18 @@ def render_picture(
         segments: none is empty; the smaller is drawn over the larger.
         annotation_specs: their colours.
         options: whether there are labels, and how wide the outlines are.
+
+    Raises:
+        OutputUnavailable: a side is longer than a JPEG has it.
     """
     picture = np.ascontiguousarray(image[..., ::-1])
     if segments:
         colors = {spec.id: spec.color for spec in annotation_specs}
         _draw(picture, segments, [colors[segment.category_id] for segment in segments], options)
-    _, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    is_encoded, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    if not is_encoded:
+        height, width = picture.shape[:2]
+        raise OutputUnavailable(f"an image of {width} x {height} pixels can't be drawn as a JPEG")
     return encoded.tobytes()
 
 

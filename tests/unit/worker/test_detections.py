@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.ops import batched_nms
 
+from maskline.errors import OutputUnavailable
 from maskline.requests import DetectionOptions, PictureOptions
 from maskline.results import DetectionList
 from tests.factories import picture
@@ -99,10 +100,23 @@ def test_outlines_filled_are_the_parts(seed: int) -> None:
     contours, hierarchy = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     assert (filled > 0)[mask].all()
     assert holes.any() == bool((hierarchy[0, :, 3] >= 0).any())
-    areas = [cv2.contourArea(np.array(polygon)) for polygon in one.polygons]
-    assert areas == sorted(areas, reverse=True)
-    assert len(areas) == sum(hierarchy[0, :, 3] < 0)
-    assert contours
+    count, parts = cv2.connectedComponents(mask.view(np.uint8), connectivity=8)
+    pixels = [int((parts == parts[y, x]).sum()) for (x, y), *_ in one.polygons]
+    assert pixels == sorted(pixels, reverse=True)
+    assert len(contours) >= len(pixels) == count - 1 > 1
+
+
+def test_the_first_part_is_that_of_the_most_pixels() -> None:
+    mask = rectangle(2, 2, 60, 1) | rectangle(2, 20, 6, 6)  # a line encloses nothing
+    [one] = detections(segment(mask)).detections
+    assert {y for _, y in one.polygons[0]} == {2}
+
+
+@pytest.mark.parametrize("detail", [0, 0.3, 0.9, 1])
+def test_outlines_of_any_detail_reach_the_box(detail: float) -> None:
+    [one] = detections(segment(rectangle(7, 5, 33, 21)), outlineDetail=detail).detections
+    xs, ys = zip(*one.polygons[0], strict=True)
+    assert (min(xs), min(ys), max(xs), max(ys)) == (7, 5, 39, 25)
 
 
 def test_a_speck_is_a_polygon_too() -> None:
@@ -154,7 +168,7 @@ def test_labels_are_written_where_there_is_room() -> None:
     changed = np.abs(plain - named).max(axis=2) > 40
     rows, columns = np.nonzero(changed)
     assert changed.sum() > 50
-    assert columns.min() >= 0
+    assert columns.min() < 70  # moved to the left of its box, for it would not fit beside the edge
     assert rows.max() < 30
 
 
@@ -162,3 +176,8 @@ def test_the_image_is_not_changed() -> None:
     image = picture(*SIZE)
     render_picture(image, [segment(rectangle(1, 1, 30, 30))], SPECS, PictureOptions())
     assert np.array_equal(image, picture(*SIZE))
+
+
+def test_an_image_too_long_for_a_jpeg_is_told() -> None:
+    with pytest.raises(OutputUnavailable, match="70000 x 1 pixels"):
+        render_picture(np.zeros((1, 70000, 3), np.uint8), [], SPECS, PictureOptions())
