@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from flask import Request, g
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from api.body import parse_body, read_body
 from api.errors import faults_of
@@ -15,20 +15,25 @@ from maskline.errors import Fault, InvalidRequest
 
 Body = TypeVar("Body", bound=BaseModel)
 _KEY = "api_key"
+_KEY_IN_JSON = re.compile(rb'"api_key"\s*:\s*"([^"\\]{1,256})"')
 _KEPT = "roboflow_body"
+_MAX_PLAIN_BYTES = 1 << 16  # of bodies that hold no image
 
 
 def key_in(request: Request, max_image_bytes: int) -> str | None:
-    """The key of a request to this protocol's routes, if it has one."""
+    """The key of a request to this protocol's routes, if it has one.
+
+    A body is not parsed for it, for nobody knows yet whose it is: what looks like the key there will be
+    checked, and the tree that a large body makes is many times its size.
+    """
     if not is_ours(request):
         return None
     if key := request.args.get(_KEY):
         return key
     if request.method != "POST" or request.path[1:].split("/")[0] not in V1_PARTS:
         return None
-    body = _json_of(request, max_image_bytes)
-    value = body.get(_KEY) if isinstance(body, dict) else None
-    return value if isinstance(value, str) else None
+    found = _KEY_IN_JSON.search(_read_once(request, max_image_bytes))
+    return found[1].decode(errors="replace") if found else None
 
 
 def read_json_as(model: type[Body], request: Request, max_image_bytes: int) -> Body:
@@ -39,19 +44,21 @@ def read_json_as(model: type[Body], request: Request, max_image_bytes: int) -> B
         InvalidRequest: with every fault.
         RequestEntityTooLarge: (Werkzeug's) it is larger than is taken.
     """
-    body = _json_of(request, max_image_bytes)
-    g.pop(_KEPT)  # it may hold images, which nothing should while their jobs run
+    _read_once(request, max_image_bytes)
+    body = g.pop(_KEPT)  # it may hold images, which nothing should while their jobs run
     try:
-        return model.model_validate(body)
+        return model.model_validate(parse_body(body or b"{}"))
     except ValidationError as error:
         raise InvalidRequest([_untagged(fault) for fault in faults_of(error)]) from error
 
 
-def _json_of(request: Request, max_image_bytes: int) -> JsonValue:
-    """The body, read once: for the key, and for the rest."""
+def _read_once(request: Request, max_image_bytes: int) -> bytes:
+    """The body: for the key, and for the rest."""
     if _KEPT not in g:
-        setattr(g, _KEPT, parse_body(read_body(request, most_json_bytes(max_image_bytes)) or b"{}"))
-    body: JsonValue = g.get(_KEPT)
+        holds_no_image = request.path.startswith("/model/")
+        most_bytes = _MAX_PLAIN_BYTES if holds_no_image else most_json_bytes(max_image_bytes)
+        setattr(g, _KEPT, read_body(request, most_bytes))
+    body: bytes = g.get(_KEPT)
     return body
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from typing import BinaryIO, cast
-from urllib.parse import unquote
 
 from flask import Request
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +14,7 @@ from maskline.plain_words import tell
 
 _FILE_PART = "file"
 _ROOM = 1 << 16  # bytes of a multipart body beside its image
+_ESCAPED = b"+/=:;,\r\n "  # what base64, its line breaks and a data URI have that is percent-encoded
 _URL: TypeAdapter[str] = TypeAdapter(ImageUrl)
 
 
@@ -30,6 +30,7 @@ def read_image(request: Request, max_image_bytes: int) -> Given:
     """The image that is the body of a v0 call.
 
     A body that is no form is base64, whatever its content type says: the client calls it JSON, curl a form.
+    It may be a JSON string, or percent-encoded.
 
     Raises:
         MalformedRequest: there is none, or it is no base64.
@@ -40,13 +41,28 @@ def read_image(request: Request, max_image_bytes: int) -> Given:
         request.max_content_length = max_image_bytes + _ROOM
         with broken_off_told():
             return _from_form(request, max_image_bytes)
-    text = read_body(request, most_json_bytes(max_image_bytes)).decode("latin-1")
-    if not text or text.isspace():
+    text = _unwrapped(read_body(request, most_json_bytes(max_image_bytes)))
+    if not text:
         raise MalformedRequest(
             "there is no image; send it in base64 as the body, or as the part 'file' of a multipart body, or "
             "give its URL as the query parameter 'image'"
         )
-    return _from_base64(unquote(text) if "%" in text else text, max_image_bytes)
+    return _from_base64(text, max_image_bytes)
+
+
+def _unwrapped(body: bytes) -> str:
+    """Base64 without the quotes of a JSON string, and without percent-encoding.
+
+    ``urllib``'s ``unquote`` makes an object of every escape, of which a body may have millions.
+    """
+    body = body.strip()
+    if len(body) > 1 and body[:1] == body[-1:] == b'"':
+        body = body[1:-1]
+    if b"%" in body:
+        for code in _ESCAPED:
+            for escape in (b"%%%02X" % code, b"%%%02x" % code):
+                body = body.replace(escape, bytes((code,)))
+    return body.strip().decode("latin-1")
 
 
 def sources_of(images: Images) -> list[InferenceImage]:
