@@ -83,8 +83,9 @@ class JobStore(Protocol):
         """The latest job that succeeded with this ``result_fingerprint``, until it expires or is deleted."""
         ...
 
-    def bind(self, idempotency: Idempotency, job: Job) -> None:
-        """Let the idempotency key belong to a job that is there; a key that is known stays as it is."""
+    def bind(self, idempotency: Idempotency, job: Job, *, anew: bool = False) -> None:
+        """Let the idempotency key belong to a job that is there; a key that is known stays as it is, unless
+        ``anew``."""
         ...
 
     def get(self, tenant: str, job_id: str) -> Job:

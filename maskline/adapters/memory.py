@@ -109,10 +109,11 @@ class MemoryJobStore:
             job = self.find(self._results.get((tenant, fingerprint), ""))
             return job if job is not None and job.expires_ms > self.clock_ms() else None
 
-    def bind(self, idempotency: Idempotency, job: Job) -> None:
+    def bind(self, idempotency: Idempotency, job: Job, *, anew: bool = False) -> None:
         with self._changed:
-            known = (idempotency.fingerprint, job.id)
-            self._idempotency.setdefault((job.tenant, idempotency.key), known)
+            key = job.tenant, idempotency.key
+            if anew or key not in self._idempotency:
+                self._idempotency[key] = (idempotency.fingerprint, job.id)
 
     def get(self, tenant: str, job_id: str) -> Job:
         job = self.find(job_id)

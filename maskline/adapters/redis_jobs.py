@@ -138,10 +138,11 @@ class RedisJobStore:
         job_id = self._connection.command("GET", f"{self._prefix}result:{tenant}:{fingerprint}")
         return self.find(job_id) if job_id else None
 
-    def bind(self, idempotency: Idempotency, job: Job) -> None:
+    def bind(self, idempotency: Idempotency, job: Job, *, anew: bool = False) -> None:
         key = self._idempotency_key(job.tenant, idempotency)
         value = f"{idempotency.fingerprint} {job.id}"
-        self._connection.command("SET", key, value, "NX", "PX", self._idempotency_ms)
+        condition = () if anew else ("NX",)
+        self._connection.command("SET", key, value, *condition, "PX", self._idempotency_ms)
 
     def _idempotency_key(self, tenant: str, idempotency: Idempotency) -> str:
         return f"{self._prefix}idempotency:{tenant}:{idempotency.key}"

@@ -81,6 +81,10 @@ class JobStoreContract:
         assert known.id == first.id
         with pytest.raises(IdempotencyKeyReused):
             store.recall("default", Idempotency(key="k", fingerprint="g"))
+        store.bind(promise, second, anew=True)
+        known = store.recall("default", promise)
+        assert known is not None
+        assert known.id == second.id
 
     def test_a_job_that_is_there_is_not_made_again(self, store: Store) -> None:
         job = make_job()
