@@ -19,6 +19,7 @@ from maskline.wire import FreeObject, WireModel
 
 MAX_PROMPTS = 1024
 MAX_POINTS = 1024
+MAX_LABELS = 1024
 MAX_METADATA_BYTES = 4096
 MAX_STROKE = 100
 MIN_EXPIRES_IN_S = 60
@@ -198,7 +199,7 @@ class DetectionOptions(WireModel):
     union) the one with the best score is kept."""
     across_categories: bool = False
     """Whether segments of different categories are held against each other too."""
-    labels: tuple[Label, ...] = ()
+    labels: Annotated[tuple[Label, ...], Field(max_length=MAX_LABELS)] = ()
     """Only segments of these categories; none: of all."""
     most: Annotated[int, Field(ge=1)] | None = None
     """At most so many detections."""

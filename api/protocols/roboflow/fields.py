@@ -6,12 +6,13 @@ The meanings and defaults are those of the server's OpenAPI document (version 1.
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from api.intake import ImageUrl
 from maskline.plain_words import Right
-from maskline.requests import MAX_STROKE, Label
+from maskline.requests import MAX_LABELS, MAX_STROKE, Label
 
+_MAX_IMAGES = 64
 _LEAST_CONFIDENCE = 0.01  # upstream's, and so far as it goes
 DEFAULT_CONFIDENCE = 0.4
 DEFAULT_OVERLAP = 0.3
@@ -86,6 +87,8 @@ ImageType = Annotated[
     ),
 ]
 Word = Annotated[str, Field(max_length=512)]
+Origin = Annotated[str, Field(max_length=160)]
+"""Two of them fit into a job's metadata, however JSON writes their characters."""
 
 
 class Keyed(Fields):
@@ -93,6 +96,13 @@ class Keyed(Fields):
 
     api_key: str | None = None
     """The key; ``Authorization: Bearer`` does as well."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_left_out(cls, fields: object) -> object:
+        if not isinstance(fields, dict):
+            return fields
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 class Common(Keyed):
@@ -122,9 +132,9 @@ class Common(Keyed):
     """Taken and not used: images are never collected."""
     active_learning_target_dataset: Word | None = None
     """Taken and not used: images are never collected."""
-    source: Word = "external"
+    source: Origin = "external"
     """Where the request comes from; kept in the job's metadata."""
-    source_info: Word = "external"
+    source_info: Origin = "external"
     """Details of that; kept in the job's metadata."""
 
     @property
@@ -179,7 +189,7 @@ def _tag_of_images(value: object) -> str:
 
 Images = Annotated[
     Annotated[InferenceImage, Tag("[one]")]
-    | Annotated[list[InferenceImage], Field(min_length=1), Tag("[several]")],
+    | Annotated[list[InferenceImage], Field(min_length=1, max_length=_MAX_IMAGES), Tag("[several]")],
     Discriminator(_tag_of_images),
 ]
 
@@ -197,7 +207,7 @@ class InferenceRequest(Common):
     """Taken and not used: every segment is a candidate."""
     class_agnostic_nms: bool = False
     """Whether predictions of different classes are held against each other too."""
-    class_filter: list[Label] | None = None
+    class_filter: Annotated[list[Label], Field(max_length=MAX_LABELS)] | None = None
     """Only predictions of these classes."""
     fix_batch_size: bool = False
     """Taken and not used: the number of images that run together never changes a result."""

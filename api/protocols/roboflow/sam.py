@@ -38,6 +38,7 @@ _BESIDE, _ON, _UPPER_LEFT, _LOWER_RIGHT = 0, 1, 2, 3  # labels of points, as SAM
 _BESIDE_TOO = -1  # so Roboflow's description has it
 _PADDING = (0.0, 0.0, _BESIDE_TOO)  # but here, where it is a point that says nothing
 _OUTPUTS = (Output.CATEGORY_MASK, Output.CONFIDENCE_MASK, Output.DETECTIONS)
+_IMAGE_NAMES = "\nsam image "  # before names of images; no Idempotency-Key can begin so, for it is a header
 _SOMEWHERE = Prompt(label=_LABEL, points=((0, 0),))  # an embedding does not depend on it
 
 NothingYet = Annotated[
@@ -51,7 +52,8 @@ class SamRequest(Keyed):
     image: InferenceImage | None = None
     """The image; may be left out where ``image_id`` is known."""
     image_id: Word | None = None
-    """A name for the image; under it the image is known for a day, so that it need not be sent again."""
+    """A name for the image; under it the image that was sent last is known for a day, and need not be sent
+    again."""
     sam_version_id: Word = "vit_h"
     """The model is the one with the id or alias ``sam/{sam_version_id}``."""
 
@@ -291,30 +293,40 @@ class _SamViews:
         """The queued job on the image that is known by its id, or that was sent."""
         card = self._services.cards.find(f"sam/{asked.sam_version_id}")
         tenant = g.caller.tenant
-        given, free_id = self._recall(tenant, asked.image_id)
-        if given is None and asked.image is not None:
-            given = from_source(asked.image, self._max_image_bytes)
-        if given is None:
-            detail = "there is no image; send it, or the image_id of one that was sent in the last day"
-            raise InvalidRequest([Fault("/image", detail)])
+        name = None
+        if asked.image_id is not None:
+            name = Idempotency(key=f"{_IMAGE_NAMES}{asked.image_id}", fingerprint="")
+        given = self._given(tenant, asked.image, name)
         [job] = self._calls.submit(tenant, [_submission(given, card, prompts, outputs)])
-        if free_id is not None:
-            self._services.jobs.bind(free_id, job)
+        if name is not None and asked.image is not None:
+            self._services.jobs.bind(name, job, anew=True)
         return job
 
-    def _recall(self, tenant: str, image_id: str | None) -> tuple[Given | None, Idempotency | None]:
-        """The image that is known under an id, or the id if no image ever was."""
-        if image_id is None:
-            return None, None
-        name = Idempotency(key=f"sam image {image_id}", fingerprint="")
+    def _given(self, tenant: str, image: InferenceImage | None, name: Idempotency | None) -> Given:
+        """The image that was sent, else the one that is known by its name.
+
+        Raises:
+            InvalidRequest: there is neither.
+        """
+        if image is not None:
+            return from_source(image, self._max_image_bytes)
+        known = self._recall(tenant, name) if name is not None else None
+        if known is None:
+            detail = (
+                "there is no image; send it, or the image_id of one that was sent in the last day, and whose "
+                "job neither failed nor was deleted"
+            )
+            raise InvalidRequest([Fault("/image", detail)])
+        return known
+
+    def _recall(self, tenant: str, name: Idempotency) -> Given | None:
+        """The image that is known by its name, if one is."""
         try:
             job = self._services.jobs.recall(tenant, name)
-            if job is None:
-                return None, name
             # Nobody can tell whether the image is what it failed for.
-            return (None if job.state is JobState.FAILED else self._image_of(job)), None
+            return None if job is None or job.state is JobState.FAILED else self._image_of(job)
         except (JobNotFound, ArtifactNotFound):  # it was deleted or expired, and its image with it
-            return None, None
+            return None
 
     def _image_of(self, job: Job) -> Given:
         if job.image.key is None:

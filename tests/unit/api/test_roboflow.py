@@ -15,15 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from api.protocols.roboflow.fields import InferenceRequest, Keyed
 from api.protocols.roboflow.grayscale import to_grayscale
 from api.protocols.roboflow.npy import nested_json
-from maskline.jobs import Job
+from api.protocols.roboflow.sam import Sam2SegmentationRequest, SamEmbeddingRequest, SamSegmentationRequest
+from maskline.jobs import Failure, Job, Outcome
 from maskline.requests import DetectionOptions, Output, PictureOptions, Subtask
 from maskline.results import ModelCard
-from tests.factories import encoded, make_card
+from tests.factories import encoded, make_card, picture
 from tests.unit.api.conftest import ADMIN_KEY, PNG, Api, MakeApi, told
 
 BODY = base64.b64encode(PNG)
+OTHER = base64.b64encode(encoded(picture(48, 64), "PNG"))
 THRESHOLDS: Any = {"properties": {"confidenceThreshold": {}, "threshold": {}}}
 
 
@@ -292,6 +295,35 @@ def test_the_fields_of_v1(hasty: Api) -> None:
     assert not request.auto_orient
 
 
+def test_null_is_as_left_out(hasty: Api) -> None:
+    names = InferenceRequest.model_fields.keys() - {"model_id", "image"}
+    request = job_of(
+        hasty, hasty.client.post("/infer/instance_segmentation", json=asked(**dict.fromkeys(names)))
+    ).request
+    assert request.detections == DetectionOptions(min_score=0.4, max_overlap=0.3, most=300)
+
+
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [
+        ("/sam/embed_image", SamEmbeddingRequest),
+        ("/sam/segment_image", SamSegmentationRequest),
+        ("/sam2/segment_image", Sam2SegmentationRequest),
+    ],
+)
+def test_null_is_as_left_out_of_sam_too(hasty: Api, path: str, model: type[Keyed]) -> None:
+    nulls = dict.fromkeys(model.model_fields)
+    points = {"point_coords": [[5, 6]], "point_labels": [1]} if path == "/sam/segment_image" else {}
+    answer = hasty.client.post(path, json=nulls | points | {"image": {"value": BODY.decode()}})
+    assert (answer.status_code, "there is no model 'sam" in told(answer)["message"]) == (404, True)
+
+
+def test_where_a_request_comes_from_fits_into_the_metadata(hasty: Api) -> None:
+    origin = "\N{GRINNING FACE}" * 160
+    answer = hasty.client.post("/infer/object_detection", json=asked(source=origin, source_info=origin))
+    assert job_of(hasty, answer).request.metadata == {"source": origin, "sourceInfo": origin}
+
+
 def test_the_key_in_the_body(hasty: Api) -> None:
     answer = hasty.client.post(
         "/infer/instance_segmentation", json=asked(api_key=ADMIN_KEY), headers={"Authorization": ""}
@@ -331,9 +363,12 @@ def test_an_image_of_v1_by_its_url(hasty: Api) -> None:
     ("fields", "place", "words"),
     [
         ({"model_id": ""}, ["model_id"], "at least 1 character"),
-        ({"model_id": None}, ["model_id"], "string"),
-        ({"image": None}, ["image"], "JSON object"),
+        ({"model_id": None}, ["model_id"], "required"),
+        ({"image": None}, ["image"], "required"),
         ({"image": []}, ["image"], "at least 1 item"),
+        ({"image": [{"value": ""}] * 65}, ["image"], "at most 64 items"),
+        ({"class_filter": ["cup"] * 1025}, ["class_filter"], "at most 1024 items"),
+        ({"source": "x" * 161}, ["source"], "at most 160 characters"),
         ({"image": {"type": "numpy", "value": "x"}}, ["image", "type"], "pickle"),
         ({"image": [{"value": 7}]}, ["image", "0", "value"], "string"),
         ({"confidence": 2000}, ["confidence"], "from 0 to 1"),
@@ -446,6 +481,51 @@ def test_an_image_is_known_by_its_id(hasty: Api) -> None:
     assert hasty.client.post("/sam/segment_image", json=points).status_code == 422
     again = hasty.client.post("/sam/segment_image", json=points | {"image": {"value": BODY.decode()}})
     job_of(hasty, again)
+
+
+@pytest.mark.parametrize("end", ["deleted", "failed"])
+def test_a_name_whose_job_is_gone_can_be_given_again(hasty: Api, end: str) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    points = {"image_id": "mine", "point_coords": [[5, 6]], "point_labels": [1]}
+    with_image = points | {"image": {"value": BODY.decode()}}
+    first = job_of(hasty, hasty.client.post("/sam/segment_image", json=with_image))
+    if end == "deleted":
+        hasty.jobs.delete("default", first.id)
+    else:
+        claimed = hasty.jobs.claim(first.id, "w", 60)
+        assert claimed is not None
+        hasty.jobs.finish(
+            first.id, claimed.attempt, Outcome(failure=Failure(code="image_unreadable", message="no"))
+        )
+    answer = hasty.client.post("/sam/segment_image", json=points)
+    assert (answer.status_code, "neither failed nor was deleted" in told(answer)["message"]) == (422, True)
+    assert hasty.client.post("/sam/segment_image", json=with_image).status_code == 408
+    assert hasty.client.post("/sam/segment_image", json=points).status_code == 408
+
+
+@pytest.mark.parametrize(
+    "other", [{"value": OTHER.decode()}, {"type": "url", "value": "http://example.com/"}]
+)
+def test_a_name_stands_for_the_image_that_was_sent_last(hasty: Api, other: dict[str, str]) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    points = {"image_id": "mine", "point_coords": [[5, 6]], "point_labels": [1]}
+    for body in (points | {"image": {"value": BODY.decode()}}, points | {"image": other}, points):
+        assert hasty.client.post("/sam/segment_image", json=body).status_code == 408
+    *again, first = hasty.jobs.page("default", state=None, model=None, size=9, token=None).jobs
+    assert len({(job.image.sha256, job.image.url) for job in again}) == 1
+    assert again[0].image.sha256 != first.image.sha256
+
+
+def test_names_of_images_are_no_idempotency_keys(hasty: Api) -> None:
+    hasty.services.models.publish("v", [make_card("s").model_copy(update={"aliases": ("sam/vit_h",)})], 60)
+    headers = {"Idempotency-Key": "sam image two"}
+    send = {"data": PNG, "content_type": "image/png", "headers": headers}
+    native = told(hasty.client.post("/v1/jobs", **send))["id"]
+    points = {"image_id": "two", "point_coords": [[5, 6]], "point_labels": [1]}
+    with_image = points | {"image": {"value": BODY.decode()}}
+    assert hasty.client.post("/sam/segment_image", json=points).status_code == 422
+    assert hasty.client.post("/sam/segment_image", json=with_image).status_code == 408
+    assert told(hasty.client.post("/v1/jobs", **send))["id"] == native
 
 
 def test_first_calls_at_once_with_one_id_get_results_of_their_own(
