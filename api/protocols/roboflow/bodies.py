@@ -1,6 +1,8 @@
 """JSON bodies of v1, and where Roboflow's clients put their key: in the query, or in such a body."""
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -50,6 +52,27 @@ def read_json_as(model: type[Body], request: Request, max_image_bytes: int) -> B
         return model.model_validate(parse_body(body or b"{}"))
     except ValidationError as error:
         raise InvalidRequest([_untagged(fault) for fault in faults_of(error)]) from error
+
+
+@contextmanager
+def told_where(places: Mapping[str, str]) -> Iterator[None]:
+    """Tell of a job's faults where its client wrote the values.
+
+    ``places``: beginnings of JSON pointers into the job's request, and what stands for them in the client's;
+    the first that fits counts.
+    """
+    try:
+        yield
+    except InvalidRequest as error:
+        faults = [replace(fault, pointer=_moved(fault.pointer, places)) for fault in error.faults]
+        raise InvalidRequest(faults) from error
+
+
+def _moved(pointer: str, places: Mapping[str, str]) -> str:
+    for beginning, place in places.items():
+        if f"{pointer}/".startswith(f"{beginning}/"):
+            return place + pointer.removeprefix(beginning)
+    return pointer
 
 
 def _read_once(request: Request, max_image_bytes: int) -> bytes:

@@ -11,11 +11,11 @@ from api.protocols.roboflow.answers import (
     SemanticSegmentationInferenceResponse,
     respond_to_each,
 )
-from api.protocols.roboflow.bodies import read_json_as
+from api.protocols.roboflow.bodies import read_json_as, told_where
 from api.protocols.roboflow.dialect import RoboflowError
 from api.protocols.roboflow.fields import InferenceRequest, MaskFormat
 from api.protocols.roboflow.images import from_source, sources_of
-from api.protocols.roboflow.tasks import Task, submission_of
+from api.protocols.roboflow.tasks import PLACES, Task, submission_of
 from api.services import Services
 from api.synchronous import SynchronousCalls
 from maskline.errors import RequestError
@@ -125,7 +125,8 @@ class _InferViews:
             submission_of(one, card, task, asked=asked, detections=detections, picture=picture)
             for one in given
         ]
-        jobs = self._calls.submit(g.caller.tenant, submissions)
+        with told_where(PLACES):
+            jobs = self._calls.submit(g.caller.tenant, submissions)
         return jobs, asked.response_mask_format, isinstance(asked.image, list)
 
 

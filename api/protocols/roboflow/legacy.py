@@ -15,11 +15,12 @@ from api.protocols.roboflow.answers import (
     respond,
     to_json,
 )
+from api.protocols.roboflow.bodies import told_where
 from api.protocols.roboflow.dialect import RoboflowError
 from api.protocols.roboflow.fields import AnswerFormat, LegacyQuery
 from api.protocols.roboflow.images import Given, read_image
 from api.protocols.roboflow.paths import DATASET
-from api.protocols.roboflow.tasks import submission_of, task_of
+from api.protocols.roboflow.tasks import PLACES, submission_of, task_of
 from api.services import Services
 from api.synchronous import SynchronousCalls
 from maskline.errors import MalformedRequest
@@ -118,7 +119,9 @@ class _LegacyViews:
         )
         picture = PictureOptions(labels=query.labels, stroke=query.stroke) if has_picture else None
         submission = submission_of(given, card, task, asked=query, detections=detections, picture=picture)
-        [job] = self._calls.run(g.caller.tenant, [submission])
+        with told_where(PLACES):
+            accepted = self._calls.submit(g.caller.tenant, [submission])
+        [job] = self._calls.succeeded(accepted)
         if query.format is AnswerFormat.IMAGE:
             return Response(self._answers.picture(job), mimetype=JPEG, headers=headers_of(job))
         return respond(job, self._answers.of_task(job, task, query.response_mask_format))

@@ -3,7 +3,7 @@
 The models are those of the catalog with the ids or aliases ``sam/{version}`` and ``sam2/{version}``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, g, request
@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue, ValidationError
 from api.intake import Submission, upload_of
 from api.openapi import operation
 from api.protocols.roboflow.answers import JSON, Answers, headers_of, respond, respond_to_each, seconds_of
-from api.protocols.roboflow.bodies import read_json_as
+from api.protocols.roboflow.bodies import read_json_as, told_where
 from api.protocols.roboflow.dialect import RoboflowError
 from api.protocols.roboflow.fields import Fields, Images, InferenceImage, Keyed, Word
 from api.protocols.roboflow.images import Given, from_source, sources_of
@@ -39,6 +39,7 @@ _BESIDE_TOO = -1  # so Roboflow's description has it
 _PADDING = (0.0, 0.0, _BESIDE_TOO)  # but here, where it is a point that says nothing
 _OUTPUTS = (Output.CATEGORY_MASK, Output.CONFIDENCE_MASK, Output.DETECTIONS)
 _IMAGE_NAMES = "\nsam image "  # before names of images; no Idempotency-Key can begin so, for it is a header
+_POINTS, _SAM_VERSION, _SAM2_PROMPTS = "/point_coords", "/sam_version_id", "/prompts/prompts"  # in bodies
 _SOMEWHERE = Prompt(label=_LABEL, points=((0, 0),))  # an embedding does not depend on it
 
 NothingYet = Annotated[
@@ -261,11 +262,13 @@ class _SamViews:
 
     def _accept_embedding(self) -> tuple[Job, str]:
         asked = read_json_as(SamEmbeddingRequest, request, self._max_image_bytes)
-        return self._accept_by_id(asked, (_SOMEWHERE,), (Output.EMBEDDING,)), asked.format
+        places = {"/outputs": _SAM_VERSION, "/prompts/0/points": _SAM_VERSION, "/prompts": _SAM_VERSION}
+        return self._accept_by_id(asked, _SOMEWHERE, (Output.EMBEDDING,), places), asked.format
 
     def _accept_segmentation(self) -> Job:
         asked = read_json_as(SamSegmentationRequest, request, self._max_image_bytes)
-        return self._accept_by_id(asked, (_prompt_of(asked),), _OUTPUTS)
+        prompt, places = _prompt_of(asked)
+        return self._accept_by_id(asked, prompt, _OUTPUTS, places)
 
     def _accept_sam2(self) -> tuple[list[Job], str, bool]:
         """The jobs, how their masks are to be given, and whether the images were in an array."""
@@ -276,28 +279,33 @@ class _SamViews:
         submissions = [
             _submission(one, card, prompts, _OUTPUTS, multimask=asked.multimask_output) for one in given
         ]
-        jobs = self._calls.submit(g.caller.tenant, submissions)
+        with told_where({"/prompts": _SAM2_PROMPTS}):
+            jobs = self._calls.submit(g.caller.tenant, submissions)
         return jobs, asked.format, isinstance(asked.image, list)
 
     def _sam2_answer(self, job: Job, form: str) -> Sam2SegmentationResponse:
-        found = {one.label: one for one in self._answers.detections(job).detections}
+        listed = self._answers.detections(job)
+        found = {one.label: one for one in listed.detections}
         labels = [prompt.label for prompt in job.request.prompts] or list(found)
+        size = (listed.height, listed.width)
         return Sam2SegmentationResponse(
-            predictions=[_sam2_prediction(found.get(label), form) for label in labels],
+            predictions=[_sam2_prediction(found.get(label), form, size) for label in labels],
             time=seconds_of(job),
         )
 
     def _accept_by_id(
-        self, asked: SamRequest, prompts: tuple[Prompt, ...], outputs: tuple[Output, ...]
+        self, asked: SamRequest, prompt: Prompt, outputs: tuple[Output, ...], places: Mapping[str, str]
     ) -> Job:
-        """The queued job on the image that is known by its id, or that was sent."""
+        """The queued job on the image that is known by its id, or that was sent; ``places`` as ``told_where``
+        takes them."""
         card = self._services.cards.find(f"sam/{asked.sam_version_id}")
         tenant = g.caller.tenant
         name = None
         if asked.image_id is not None:
             name = Idempotency(key=f"{_IMAGE_NAMES}{asked.image_id}", fingerprint="")
         given = self._given(tenant, asked.image, name)
-        [job] = self._calls.submit(tenant, [_submission(given, card, prompts, outputs)])
+        with told_where(places):
+            [job] = self._calls.submit(tenant, [_submission(given, card, (prompt,), outputs)])
         if name is not None and asked.image is not None:
             self._services.jobs.bind(name, job, anew=True)
         return job
@@ -352,8 +360,8 @@ def _submission(
     return Submission(request=asked, upload=given.upload, url=given.url)
 
 
-def _prompt_of(asked: SamSegmentationRequest) -> Prompt:
-    """Points and box of a request.
+def _prompt_of(asked: SamSegmentationRequest) -> tuple[Prompt, Mapping[str, str]]:
+    """Points and box of a request, and where its parts are there.
 
     Raises:
         InvalidRequest: they make no prompt.
@@ -362,27 +370,33 @@ def _prompt_of(asked: SamSegmentationRequest) -> Prompt:
         detail = f"{len(asked.point_coords)} points but {len(asked.point_labels)} labels; give one for each"
         raise InvalidRequest([Fault("/point_labels", detail)])
     marks = [
-        (x, y, label)
-        for (x, y), label in zip(asked.point_coords, asked.point_labels, strict=True)
+        (i, (x, y), label)
+        for i, ((x, y), label) in enumerate(zip(asked.point_coords, asked.point_labels, strict=True))
         if (x, y, label) != _PADDING
     ]
-    corners = [[mark[:2] for mark in marks if mark[2] == corner] for corner in (_UPPER_LEFT, _LOWER_RIGHT)]
+    corners = [[xy for _, xy, label in marks if label == corner] for corner in (_UPPER_LEFT, _LOWER_RIGHT)]
     points = [mark for mark in marks if mark[2] <= _ON]
     if [len(same) for same in corners] not in ([0, 0], [1, 1]):
         raise InvalidRequest([Fault("/point_labels", "a box has one point with the label 2 and one with 3")])
-    return _prompt(
-        "/point_coords",
+    prompt = _prompt(
+        _POINTS,
         box=(*corners[0][0], *corners[1][0]) if corners[0] else None,
-        points=[(x, y) for x, y, _ in points],
+        points=[xy for _, xy, _ in points],
         point_labels=[_ON if label == _ON else _BESIDE for _, _, label in points],
     )
+    places = {f"/prompts/0/points/{j}": f"{_POINTS}/{i}" for j, (i, _, _) in enumerate(points)}
+    return prompt, places | {
+        "/prompts/0/points": _POINTS,
+        "/prompts/0/box": _POINTS,
+        "/prompts": _SAM_VERSION,
+    }
 
 
 def _prompt_of_sam2(number: int, one: Sam2Prompt) -> Prompt:
     points = one.points or []
     box = one.box
     return _prompt(
-        f"/prompts/prompts/{number}",
+        f"{_SAM2_PROMPTS}/{number}",
         label=f"{_LABEL}-{number + 1}",
         box=box
         and (
@@ -403,14 +417,23 @@ def _prompt(place: str, *, label: str = _LABEL, **fields: Any) -> Prompt:  # noq
         raise InvalidRequest([Fault(place, tell(error))]) from error
 
 
-def _sam2_prediction(found: Detection | None, form: str) -> Sam2SegmentationPrediction:
-    """The mask; an empty one where no pixel was sure enough."""
-    if found is None:
-        return Sam2SegmentationPrediction(masks=[], confidence=0, format="polygon")
+def _sam2_prediction(found: Detection | None, form: str, size: tuple[int, int]) -> Sam2SegmentationPrediction:
+    """The mask; an empty one of this height and width where no pixel was sure enough."""
+    confidence = found.score if found else 0
     if form == "rle":
-        return Sam2SegmentationPrediction(masks=found.segmentation, confidence=found.score, format="rle")
-    outlines = [list(polygon) for polygon in found.polygons]
-    return Sam2SegmentationPrediction(masks=outlines, confidence=found.score, format="polygon")
+        mask = found.segmentation if found else _empty_mask(size)
+        return Sam2SegmentationPrediction(masks=mask, confidence=confidence, format="rle")
+    outlines = [list(polygon) for polygon in found.polygons] if found else []
+    return Sam2SegmentationPrediction(masks=outlines, confidence=confidence, format="polygon")
+
+
+def _empty_mask(size: tuple[int, int]) -> RunLengthMask:
+    """One run, beside the object: its length by five bits each, the lowest first, and with a sign."""
+    length, counts = size[0] * size[1], ""
+    while length > 15:
+        counts += chr(ord("0") + (length & 31 | 32))
+        length >>= 5
+    return RunLengthMask(size=size, counts=counts + chr(ord("0") + length))
 
 
 def _embedding_json(npy: bytes, seconds: float) -> Iterator[str]:

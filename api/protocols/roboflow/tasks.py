@@ -1,5 +1,6 @@
 """What Roboflow calls a model's task, and the job that a call becomes."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from pydantic import JsonValue
@@ -20,6 +21,8 @@ class Task(StrEnum):
     SEMANTIC_SEGMENTATION = "semantic-segmentation"
 
 
+PLACES: Mapping[str, str] = {"/prompts": "/model_id"}
+"""For ``told_where``: a model that needs prompts is the wrong one here."""
 _FOUND = frozenset({Subtask.INSTANCE, Subtask.PANOPTIC})
 
 

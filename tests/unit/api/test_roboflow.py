@@ -18,10 +18,16 @@ from PIL import Image
 from api.protocols.roboflow.fields import InferenceRequest, Keyed
 from api.protocols.roboflow.grayscale import to_grayscale
 from api.protocols.roboflow.npy import nested_json
-from api.protocols.roboflow.sam import Sam2SegmentationRequest, SamEmbeddingRequest, SamSegmentationRequest
+from api.protocols.roboflow.sam import (
+    Sam2SegmentationRequest,
+    SamEmbeddingRequest,
+    SamSegmentationRequest,
+    _sam2_prediction,
+)
 from maskline.jobs import Failure, Job, Outcome
 from maskline.requests import DetectionOptions, Output, PictureOptions, Subtask
 from maskline.results import ModelCard
+from maskline.run_lengths import RunLengthMask
 from tests.factories import encoded, make_card, picture
 from tests.unit.api.conftest import ADMIN_KEY, PNG, Api, MakeApi, told
 
@@ -481,6 +487,78 @@ def test_an_image_is_known_by_its_id(hasty: Api) -> None:
     assert hasty.client.post("/sam/segment_image", json=points).status_code == 422
     again = hasty.client.post("/sam/segment_image", json=points | {"image": {"value": BODY.decode()}})
     job_of(hasty, again)
+
+
+@pytest.fixture
+def sam(hasty: Api) -> Api:
+    """The service with a model for SAM's routes, and one that takes no prompts."""
+    named = make_card("s").model_copy(update={"aliases": ("sam/vit_h", "sam2/hiera_large")})
+    without = {"aliases": ("sam/none", "sam2/none"), "prompt_kinds": ()}
+    hasty.services.models.publish("v", [named, make_card("n").model_copy(update=without)], 60)
+    return hasty
+
+
+FAR = {"x": 9999, "y": 1, "positive": True}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "place"),
+    [
+        (
+            "sam/segment_image",
+            {
+                "point_coords": [[0, 0], [5, 6], [1, 2], [30, 40], [9999, 1]],
+                "point_labels": [-1, 1, 2, 3, 1],
+            },
+            ["point_coords", "4"],
+        ),
+        (
+            "sam/segment_image",
+            {"point_coords": [[1, 2], [9999, 40]], "point_labels": [2, 3]},
+            ["point_coords"],
+        ),
+        (
+            "sam/segment_image",
+            {"point_coords": [[1, 2]], "point_labels": [1], "sam_version_id": "none"},
+            ["sam_version_id"],
+        ),
+        ("sam/embed_image", {}, ["sam_version_id"]),
+        (
+            "sam2/segment_image",
+            {"prompts": {"prompts": [{"points": [FAR]}]}},
+            ["prompts", "prompts", "0", "points", "0"],
+        ),
+        (
+            "sam2/segment_image",
+            {"prompts": {"prompts": [{"points": [FAR]}]}, "sam2_version_id": "none"},
+            ["prompts", "prompts"],
+        ),
+    ],
+)
+def test_faults_are_told_where_the_client_wrote(
+    sam: Api, path: str, fields: dict[str, Any], place: list[str]
+) -> None:
+    answer = sam.client.post(f"/{path}", json=fields | {"image": {"value": BODY.decode()}})
+    assert answer.status_code == 422, answer.text
+    assert ["body", *place] in [fault["loc"] for fault in told(answer)["detail"]]
+    assert {fault["loc"][1] for fault in told(answer)["detail"]} == {place[0]}
+
+
+def test_a_model_that_needs_prompts_is_the_wrong_one(hasty: Api) -> None:
+    needs = make_card("p").model_copy(update={"automatic": False, "aliases": ("p/1",)})
+    hasty.services.models.publish("v", [needs], 60)
+    for answer in (
+        hasty.client.post("/p/1", data=BODY),
+        hasty.client.post("/infer/instance_segmentation", json=asked(model_id="p")),
+    ):
+        assert [fault["loc"] for fault in told(answer)["detail"]] == [["body", "model_id"]]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4), (64, 96), (1 << 15, 1 << 15)])
+def test_an_empty_mask_is_one_of_coco_s(size: tuple[int, int]) -> None:
+    mask = _sam2_prediction(None, "rle", size).masks
+    assert isinstance(mask, RunLengthMask)
+    assert (mask.size, mask.run_lengths()) == (size, [size[0] * size[1]])
 
 
 @pytest.mark.parametrize("end", ["deleted", "failed"])
