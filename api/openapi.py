@@ -43,6 +43,10 @@ class Operation:
     """Media type to content."""
     answers: Mapping[int, tuple[str, Content | None]]
     """Status to media type and content."""
+    other_forms: Mapping[str, Content] = field(default_factory=dict)
+    """Media type to content, of what else a 200 may be."""
+    needs_body: bool = True
+    """Whether there must be one of the bodies, if there are any."""
     problems: tuple[int, ...] = ()
     problem: type[BaseModel] = Problem
     """Body of the errors; anything but a ``Problem`` is plain JSON."""
@@ -59,6 +63,8 @@ def operation(
     image_query: type[BaseModel] | None = None,
     headers: Mapping[str, str] | None = None,
     bodies: Mapping[str, Content] | None = None,
+    other_forms: Mapping[str, Content] | None = None,
+    needs_body: bool = True,
     problems: tuple[int, ...] = (),
     problem: type[BaseModel] = Problem,
     is_open: bool = False,
@@ -80,6 +86,8 @@ def operation(
             headers=headers or {},
             bodies=bodies or {},
             answers=answers,
+            other_forms=other_forms or {},
+            needs_body=needs_body,
             problems=problems,
             problem=problem,
             is_open=is_open,
@@ -168,6 +176,8 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
     if op.image_query is not None:
         parameters += _query_parameters(op.image_query, "Where the body is the image. ")
     answers = {str(status): _answer(status, *content) for status, content in op.answers.items()}
+    for media_type, form in op.other_forms.items():
+        answers["200"]["content"][media_type] = {"schema": _schema(form)}
     problem_media_type = PROBLEM_MEDIA_TYPE if op.problem is Problem else "application/json"
     problems = op.problems if op.is_open else (*op.problems, 401)
     for status in sorted({*problems, 503}):
@@ -181,7 +191,7 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
     }
     if op.bodies:
         described["requestBody"] = {
-            "required": True,
+            "required": op.needs_body,
             "content": {media_type: {"schema": _schema(body)} for media_type, body in op.bodies.items()},
         }
     if op.is_open:

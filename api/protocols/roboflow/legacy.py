@@ -36,6 +36,7 @@ _ANSWERS: Mapping[int, tuple[str, Content]] = {
         (InstanceSegmentationInferenceResponse, SemanticSegmentationInferenceResponse, StubResponse),
     )
 }
+_PICTURE: Mapping[str, Content] = {JPEG: BINARY}
 
 
 def add_routes(blueprint: Blueprint, services: Services) -> None:
@@ -63,7 +64,9 @@ class _LegacyViews:
             "application/x-www-form-urlencoded": {"type": "string", "format": "base64"},
             "multipart/form-data": {"type": "object", "properties": {"file": BINARY}},
         },
+        needs_body=False,
         answers=_ANSWERS,
+        other_forms=_PICTURE,
         problems=(400, 404, 408, 413, 415, 422, 429),
         problem=RoboflowError,
     )
@@ -75,6 +78,7 @@ class _LegacyViews:
         tag=_TAG,
         query=LegacyQuery,
         answers=_ANSWERS,
+        other_forms=_PICTURE,
         problems=(400, 404, 408, 413, 415, 422, 429),
         problem=RoboflowError,
     )

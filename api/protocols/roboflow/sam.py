@@ -10,7 +10,7 @@ from flask import Blueprint, Response, g, request
 from pydantic import Field, JsonValue, ValidationError
 
 from api.intake import Submission, upload_of
-from api.openapi import operation
+from api.openapi import BINARY, operation
 from api.protocols.roboflow.answers import JSON, Answers, headers_of, respond, respond_to_each, seconds_of
 from api.protocols.roboflow.bodies import read_json_as, told_where
 from api.protocols.roboflow.dialect import RoboflowError
@@ -212,6 +212,7 @@ class _SamViews:
         tag=_TAG,
         bodies={JSON: SamEmbeddingRequest},
         answers={200: (JSON, SamEmbeddingResponse)},
+        other_forms={NPY: BINARY},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )

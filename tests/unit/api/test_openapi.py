@@ -72,3 +72,12 @@ def test_the_page_needs_no_key_and_nothing_from_elsewhere(api: Api) -> None:
     assert page.status_code == 200
     assert "Maskline" in page.text
     assert "https://" not in page.text
+
+
+def test_what_else_an_answer_may_be_and_that_a_body_may_be_left_out(document: dict[str, Any]) -> None:
+    legacy = document["paths"]["/{dataset_id}/{version_id}"]["post"]
+    assert set(legacy["responses"]["200"]["content"]) == {"application/json", "image/jpeg"}
+    assert legacy["requestBody"]["required"] is False
+    embed = document["paths"]["/sam/embed_image"]["post"]
+    assert set(embed["responses"]["200"]["content"]) == {"application/json", "application/octet-stream"}
+    assert embed["requestBody"]["required"] is True

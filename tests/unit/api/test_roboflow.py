@@ -321,7 +321,7 @@ def test_null_is_as_left_out_of_sam_too(hasty: Api, path: str, model: type[Keyed
     nulls = dict.fromkeys(model.model_fields)
     points = {"point_coords": [[5, 6]], "point_labels": [1]} if path == "/sam/segment_image" else {}
     answer = hasty.client.post(path, json=nulls | points | {"image": {"value": BODY.decode()}})
-    assert (answer.status_code, "there is no model 'sam" in told(answer)["message"]) == (404, True)
+    assert (answer.status_code, "the model 'sam" in told(answer)["message"]) == (404, True)
 
 
 def test_where_a_request_comes_from_fits_into_the_metadata(hasty: Api) -> None:
