@@ -28,7 +28,7 @@ def make_blueprint(services: Services) -> Blueprint:
         "Make an API key; its secret is shown this once",
         tag="keys",
         bodies={_JSON: NewKey},
-        answers={201: (_JSON, CreatedKey)},
+        answers={201: {_JSON: CreatedKey}},
         problems=(400, 403, 413, 415, 422),
     )
     def create_key() -> Response:
@@ -40,13 +40,13 @@ def make_blueprint(services: Services) -> Blueprint:
         return Response(created.to_json(), 201, mimetype=_JSON)
 
     @blueprint.get("")
-    @operation("List the API keys", tag="keys", answers={200: (_JSON, KeyPage)}, problems=(403,))
+    @operation("List the API keys", tag="keys", answers={200: {_JSON: KeyPage}}, problems=(403,))
     def list_keys() -> Response:
         page = KeyPage(keys=tuple(_resource(record) for record in services.keys.all()))
         return Response(page.to_json(), mimetype=_JSON)
 
     @blueprint.delete("/<key_id>")
-    @operation("Revoke an API key", tag="keys", answers={204: (_JSON, None)}, problems=(403, 404))
+    @operation("Revoke an API key", tag="keys", answers={204: {}}, problems=(403, 404))
     def revoke_key(key_id: str) -> Response:
         if not services.keys.remove(key_id):
             raise KeyNotFound(f"there is no key {key_id!r}")

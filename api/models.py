@@ -14,7 +14,7 @@ def make_blueprint(services: Services) -> Blueprint:
     blueprint = Blueprint("models", __name__, url_prefix="/v1/models")
 
     @blueprint.get("")
-    @operation("List the models", tag="models", answers={200: (_JSON, ModelPage)})
+    @operation("List the models", tag="models", answers={200: {_JSON: ModelPage}})
     def list_models() -> Response:
         available = services.models.available()
         page = ModelPage(
@@ -30,7 +30,7 @@ def make_blueprint(services: Services) -> Blueprint:
     @operation(
         "A model: its annotation specs with their colours, and the schema of its parameters",
         tag="models",
-        answers={200: (_JSON, ModelResource)},
+        answers={200: {_JSON: ModelResource}},
         problems=(404,),
     )
     def get_model(model_id: str) -> Response:

@@ -41,10 +41,8 @@ class Operation:
     """Request header to its description."""
     bodies: Mapping[str, Content] = field(default_factory=dict)
     """Media type to content."""
-    answers: Mapping[int, tuple[str, Content | None]]
-    """Status to media type and content."""
-    other_forms: Mapping[str, Content] = field(default_factory=dict)
-    """Media type to content, of what else a 200 may be."""
+    answers: Mapping[int, Mapping[str, Content]]
+    """Status to each media type that the answer may have, and its content."""
     needs_body: bool = True
     """Whether there must be one of the bodies, if there are any."""
     problems: tuple[int, ...] = ()
@@ -58,12 +56,11 @@ def operation(
     summary: str,
     *,
     tag: str,
-    answers: Mapping[int, tuple[str, Content | None]],
+    answers: Mapping[int, Mapping[str, Content]],
     query: type[BaseModel] | None = None,
     image_query: type[BaseModel] | None = None,
     headers: Mapping[str, str] | None = None,
     bodies: Mapping[str, Content] | None = None,
-    other_forms: Mapping[str, Content] | None = None,
     needs_body: bool = True,
     problems: tuple[int, ...] = (),
     problem: type[BaseModel] = Problem,
@@ -86,7 +83,6 @@ def operation(
             headers=headers or {},
             bodies=bodies or {},
             answers=answers,
-            other_forms=other_forms or {},
             needs_body=needs_body,
             problems=problems,
             problem=problem,
@@ -129,7 +125,11 @@ def make_document(app: Flask, version: str) -> JsonSchema:
     models = {Problem} | {
         model
         for _, op in described
-        for content in (op.problem, *op.bodies.values(), *(content for _, content in op.answers.values()))
+        for content in (
+            op.problem,
+            *op.bodies.values(),
+            *(content for answer in op.answers.values() for content in answer.values()),
+        )
         for model in (content if isinstance(content, tuple) else (content,))
         if isinstance(model, type)
     }
@@ -175,13 +175,11 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
         parameters += _query_parameters(op.query)
     if op.image_query is not None:
         parameters += _query_parameters(op.image_query, "Where the body is the image. ")
-    answers = {str(status): _answer(status, *content) for status, content in op.answers.items()}
-    for media_type, form in op.other_forms.items():
-        answers["200"]["content"][media_type] = {"schema": _schema(form)}
+    answers = {str(status): _answer(status, contents) for status, contents in op.answers.items()}
     problem_media_type = PROBLEM_MEDIA_TYPE if op.problem is Problem else "application/json"
     problems = op.problems if op.is_open else (*op.problems, 401)
     for status in sorted({*problems, 503}):
-        answers.setdefault(str(status), _answer(status, problem_media_type, op.problem))
+        answers.setdefault(str(status), _answer(status, {problem_media_type: op.problem}))
     described: JsonSchema = {
         "operationId": endpoint.rpartition(".")[2],
         "summary": op.summary,
@@ -192,7 +190,7 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
     if op.bodies:
         described["requestBody"] = {
             "required": op.needs_body,
-            "content": {media_type: {"schema": _schema(body)} for media_type, body in op.bodies.items()},
+            "content": _content(op.bodies),
         }
     if op.is_open:
         described["security"] = []
@@ -235,11 +233,15 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:  # noqa: ANN40
     return schema
 
 
-def _answer(status: int, media_type: str, content: Content | None) -> JsonSchema:
+def _answer(status: int, contents: Mapping[str, Content]) -> JsonSchema:
     answer: JsonSchema = {"description": _STATUS_WORDS.get(status, "The request failed")}
-    if content is not None:
-        answer["content"] = {media_type: {"schema": _schema(content)}}
+    if contents:
+        answer["content"] = _content(contents)
     return answer
+
+
+def _content(contents: Mapping[str, Content]) -> JsonSchema:
+    return {media_type: {"schema": _schema(content)} for media_type, content in contents.items()}
 
 
 def _schema(content: Content) -> JsonSchema:

@@ -33,7 +33,7 @@ def make_blueprint(services: Services) -> Blueprint:
 
     @blueprint.get("/healthz")
     @operation(
-        "Whether this process lives", tag="service", answers={200: (_JSON, HealthResource)}, is_open=True
+        "Whether this process lives", tag="service", answers={200: {_JSON: HealthResource}}, is_open=True
     )
     def get_health() -> Response:
         return Response(HealthResource(status="ok").to_json(), mimetype=_JSON)
@@ -42,7 +42,7 @@ def make_blueprint(services: Services) -> Blueprint:
     @operation(
         "Whether the servers under it answer",
         tag="service",
-        answers={200: (_JSON, HealthResource), 503: (_JSON, HealthResource)},
+        answers={200: {_JSON: HealthResource}, 503: {_JSON: HealthResource}},
         is_open=True,
     )
     def get_readiness() -> Response:
@@ -62,7 +62,7 @@ def make_blueprint(services: Services) -> Blueprint:
         "An artifact behind a signed URL",
         tag="results",
         query=ArtifactQuery,
-        answers={200: ("image/png", BINARY)},
+        answers={200: {"image/png": BINARY}},
         problems=(404, 422),
         is_open=True,
     )

@@ -193,7 +193,7 @@ class _Views:
             "x-wait-for-model": "Whether to wait for a worker with the model: `true` or `false` (default)",
         },
         bodies={JSON: ImageSegmentationInput, "image/*": BINARY},
-        answers={200: (JSON, _ANSWER_SCHEMA)},
+        answers={200: {JSON: _ANSWER_SCHEMA}},
         problems=(400, 404, 413, 415, 429, 504),
         problem=HuggingFaceError,
     )
@@ -223,7 +223,7 @@ class _Views:
     @operation(
         "A model, and whether it can run now",
         tag="Hugging Face",
-        answers={200: (JSON, HuggingFaceModel)},
+        answers={200: {JSON: HuggingFaceModel}},
         problems=(404,),
         problem=HuggingFaceError,
     )
@@ -238,7 +238,7 @@ class _Views:
     @operation(
         "Whether a model can run now: 200 or 503",
         tag="Hugging Face",
-        answers={200: (JSON, HuggingFaceModel)},
+        answers={200: {JSON: HuggingFaceModel}},
         problems=(404,),
         problem=HuggingFaceError,
     )

@@ -140,7 +140,7 @@ class _JobViews:
             JSON: JobRequest,
             "image/*": BINARY,
         },
-        answers={202: (JSON, JobResource), 200: (JSON, JobResource)},
+        answers={202: {JSON: JobResource}, 200: {JSON: JobResource}},
         problems=(400, 404, 413, 415, 422, 429, 503),
     )
     def submit_job(self) -> Response:
@@ -162,7 +162,7 @@ class _JobViews:
         "Look at a job, or wait for its end",
         tag="jobs",
         query=JobQuery,
-        answers={200: (JSON, JobResource)},
+        answers={200: {JSON: JobResource}},
         problems=(404, 422),
     )
     def get_job(self, job_id: str, query: JobQuery) -> Response:
@@ -175,7 +175,7 @@ class _JobViews:
         "List jobs, newest first",
         tag="jobs",
         query=ListQuery,
-        answers={200: (JSON, JobPage)},
+        answers={200: {JSON: JobPage}},
         problems=(422,),
     )
     def list_jobs(self, query: ListQuery) -> Response:
@@ -194,7 +194,7 @@ class _JobViews:
     @operation(
         "Cancel a job that is queued or running; one that has ended stays as it is",
         tag="jobs",
-        answers={200: (JSON, JobResource)},
+        answers={200: {JSON: JobResource}},
         problems=(404,),
     )
     def cancel_job(self, job_id: str) -> Response:
@@ -204,7 +204,7 @@ class _JobViews:
     @operation(
         "Remove a job and its artifacts, whatever its state",
         tag="jobs",
-        answers={204: (JSON, None)},
+        answers={204: {}},
         problems=(404,),
     )
     def delete_job(self, job_id: str) -> Response:
@@ -217,7 +217,7 @@ class _JobViews:
         "The prediction alone, exactly as Vertex AI writes it",
         tag="results",
         query=PredictionQuery,
-        answers={200: (JSON, Prediction)},
+        answers={200: {JSON: Prediction}},
         problems=(404, 409, 422),
     )
     def get_prediction(self, job_id: str, query: PredictionQuery) -> Response:
@@ -225,18 +225,18 @@ class _JobViews:
         prediction = self._presenter.prediction(job, query.masks)
         return Response(prediction.to_json(), mimetype=JSON)
 
-    @operation("The category mask", tag="results", answers={200: (PNG, BINARY)}, problems=(404, 409))
+    @operation("The category mask", tag="results", answers={200: {PNG: BINARY}}, problems=(404, 409))
     def get_category_mask(self, job_id: str) -> Response:
         return self._file(job_id, Artifact.CATEGORY_MASK, Output.CATEGORY_MASK)
 
-    @operation("The confidence mask", tag="results", answers={200: (PNG, BINARY)}, problems=(404, 409))
+    @operation("The confidence mask", tag="results", answers={200: {PNG: BINARY}}, problems=(404, 409))
     def get_confidence_mask(self, job_id: str) -> Response:
         return self._file(job_id, Artifact.CONFIDENCE_MASK, Output.CONFIDENCE_MASK)
 
     @operation(
         "The segments, with their COCO run lengths",
         tag="results",
-        answers={200: (JSON, SegmentList)},
+        answers={200: {JSON: SegmentList}},
         problems=(404, 409),
     )
     def get_segments(self, job_id: str) -> Response:
@@ -245,7 +245,7 @@ class _JobViews:
     @operation(
         "The segments, each with its mask as a picture",
         tag="results",
-        answers={200: (JSON, SegmentPictureList)},
+        answers={200: {JSON: SegmentPictureList}},
         problems=(404, 409),
     )
     def get_segment_masks(self, job_id: str) -> Response:
@@ -254,7 +254,7 @@ class _JobViews:
     @operation(
         "The segments that the request's `detections` chose, with their outlines",
         tag="results",
-        answers={200: (JSON, DetectionList)},
+        answers={200: {JSON: DetectionList}},
         problems=(404, 409),
     )
     def get_detections(self, job_id: str) -> Response:
@@ -263,7 +263,7 @@ class _JobViews:
     @operation(
         "The image with the detections drawn on it",
         tag="results",
-        answers={200: (JPEG, BINARY)},
+        answers={200: {JPEG: BINARY}},
         problems=(404, 409),
     )
     def get_picture(self, job_id: str) -> Response:
@@ -272,7 +272,7 @@ class _JobViews:
     @operation(
         "What the model's encoder made of the image, as `numpy.save` writes it",
         tag="results",
-        answers={200: (NPY, BINARY)},
+        answers={200: {NPY: BINARY}},
         problems=(404, 409),
     )
     def get_embedding(self, job_id: str) -> Response:
@@ -281,7 +281,7 @@ class _JobViews:
     @operation(
         "The image with the categories painted over it; made when it is asked for first",
         tag="results",
-        answers={200: (PNG, BINARY)},
+        answers={200: {PNG: BINARY}},
         problems=(404, 409),
     )
     def get_overlay(self, job_id: str) -> Response:
@@ -297,7 +297,7 @@ class _JobViews:
         "The job at every change, as server-sent events named `job`; to be opened again until the job ends",
         tag="jobs",
         query=EventsQuery,
-        answers={200: (EVENTS, {"type": "string"})},
+        answers={200: {EVENTS: {"type": "string"}}},
         problems=(404, 422, 503),
     )
     def get_events(self, job_id: str, query: EventsQuery) -> Response:

@@ -50,7 +50,7 @@ class _InferViews:
         "Find instances (Roboflow v1)",
         tag=_TAG,
         bodies={JSON: InferenceRequest},
-        answers={200: (JSON, InstanceSegmentationInferenceResponse)},
+        answers={200: {JSON: InstanceSegmentationInferenceResponse}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )
@@ -61,7 +61,7 @@ class _InferViews:
         "Tell the class of each pixel (Roboflow v1)",
         tag=_TAG,
         bodies={JSON: InferenceRequest},
-        answers={200: (JSON, SemanticSegmentationInferenceResponse)},
+        answers={200: {JSON: SemanticSegmentationInferenceResponse}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )
@@ -72,7 +72,7 @@ class _InferViews:
         "Find the boxes of instances (Roboflow v1)",
         tag=_TAG,
         bodies={JSON: InferenceRequest},
-        answers={200: (JSON, ObjectDetectionInferenceResponse)},
+        answers={200: {JSON: ObjectDetectionInferenceResponse}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )

@@ -30,13 +30,12 @@ from maskline.results import ModelCard
 JPEG = "image/jpeg"
 _TAG = "Roboflow"
 _STUB_VERSION = "0"
-_ANSWERS: Mapping[int, tuple[str, Content]] = {
-    200: (
-        JSON,
-        (InstanceSegmentationInferenceResponse, SemanticSegmentationInferenceResponse, StubResponse),
-    )
+_ANSWERS: Mapping[int, Mapping[str, Content]] = {
+    200: {
+        JSON: (InstanceSegmentationInferenceResponse, SemanticSegmentationInferenceResponse, StubResponse),
+        JPEG: BINARY,
+    }
 }
-_PICTURE: Mapping[str, Content] = {JPEG: BINARY}
 
 
 def add_routes(blueprint: Blueprint, services: Services) -> None:
@@ -66,7 +65,6 @@ class _LegacyViews:
         },
         needs_body=False,
         answers=_ANSWERS,
-        other_forms=_PICTURE,
         problems=(400, 404, 408, 413, 415, 422, 429),
         problem=RoboflowError,
     )
@@ -78,7 +76,6 @@ class _LegacyViews:
         tag=_TAG,
         query=LegacyQuery,
         answers=_ANSWERS,
-        other_forms=_PICTURE,
         problems=(400, 404, 408, 413, 415, 422, 429),
         problem=RoboflowError,
     )

@@ -76,7 +76,7 @@ class _ModelViews:
     @operation(
         "What runs here (Roboflow)",
         tag=_TAG,
-        answers={200: (JSON, ServerVersionInfo)},
+        answers={200: {JSON: ServerVersionInfo}},
         problem=RoboflowError,
         is_open=True,
     )
@@ -89,7 +89,7 @@ class _ModelViews:
     @operation(
         "List the models and their tasks (Roboflow)",
         tag=_TAG,
-        answers={200: (JSON, ModelsDescriptions)},
+        answers={200: {JSON: ModelsDescriptions}},
         problem=RoboflowError,
     )
     def list_registry(self) -> Response:
@@ -99,7 +99,7 @@ class _ModelViews:
         "Ask for a model; workers load it when it is used (Roboflow)",
         tag=_TAG,
         bodies={JSON: ModelRequest},
-        answers={200: (JSON, ModelsDescriptions)},
+        answers={200: {JSON: ModelsDescriptions}},
         problems=(400, 404, 422),
         problem=RoboflowError,
     )
@@ -110,7 +110,7 @@ class _ModelViews:
         "Let go of a model; workers drop those that nobody uses (Roboflow)",
         tag=_TAG,
         bodies={JSON: ModelRequest},
-        answers={200: (JSON, ModelsDescriptions)},
+        answers={200: {JSON: ModelsDescriptions}},
         problems=(400, 404, 422),
         problem=RoboflowError,
     )
@@ -120,7 +120,7 @@ class _ModelViews:
     @operation(
         "Let go of all models; workers drop those that nobody uses (Roboflow)",
         tag=_TAG,
-        answers={200: (JSON, ModelsDescriptions)},
+        answers={200: {JSON: ModelsDescriptions}},
         problem=RoboflowError,
     )
     def clear_models(self) -> Response:

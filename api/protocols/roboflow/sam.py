@@ -211,8 +211,7 @@ class _SamViews:
         "Embed an image (Roboflow, SAM)",
         tag=_TAG,
         bodies={JSON: SamEmbeddingRequest},
-        answers={200: (JSON, SamEmbeddingResponse)},
-        other_forms={NPY: BINARY},
+        answers={200: {JSON: SamEmbeddingResponse, NPY: BINARY}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )
@@ -228,7 +227,7 @@ class _SamViews:
         "Cut out an object by points, or by a box (Roboflow, SAM)",
         tag=_TAG,
         bodies={JSON: SamSegmentationRequest},
-        answers={200: (JSON, SamSegmentationResponse)},
+        answers={200: {JSON: SamSegmentationResponse}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )
@@ -249,7 +248,7 @@ class _SamViews:
         "Cut out objects by boxes and points, or everything (Roboflow, SAM 2)",
         tag=_TAG,
         bodies={JSON: Sam2SegmentationRequest},
-        answers={200: (JSON, Sam2SegmentationResponse)},
+        answers={200: {JSON: Sam2SegmentationResponse}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )

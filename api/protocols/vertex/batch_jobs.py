@@ -234,7 +234,7 @@ class _Views:
         "Segment images of a bucket, each of which becomes a job; the masks go to a bucket",
         tag="Vertex AI",
         bodies={JSON: NewBatchPredictionJob},
-        answers={200: (JSON, BatchPredictionJob)},
+        answers={200: {JSON: BatchPredictionJob}},
         problems=(400, 404, 429),
         problem=ErrorBody,
     )
@@ -246,7 +246,7 @@ class _Views:
     @operation(
         "A batch prediction job",
         tag="Vertex AI",
-        answers={200: (JSON, BatchPredictionJob)},
+        answers={200: {JSON: BatchPredictionJob}},
         problems=(404,),
         problem=ErrorBody,
     )
@@ -258,7 +258,7 @@ class _Views:
         "List the batch prediction jobs; filters: `displayName`, `state`, `model`",
         tag="Vertex AI",
         query=ListQuery,
-        answers={200: (JSON, BatchPredictionJobPage)},
+        answers={200: {JSON: BatchPredictionJobPage}},
         problems=(400,),
         problem=ErrorBody,
     )
@@ -280,7 +280,7 @@ class _Views:
     @operation(
         "Cancel a batch prediction job; what is written stays",
         tag="Vertex AI",
-        answers={200: (JSON, Nothing)},
+        answers={200: {JSON: Nothing}},
         problems=(404,),
         problem=ErrorBody,
     )
@@ -291,7 +291,7 @@ class _Views:
     @operation(
         "Forget a batch prediction job that has ended; its results stay",
         tag="Vertex AI",
-        answers={200: (JSON, Operation)},
+        answers={200: {JSON: Operation}},
         problems=(404, 409),
         problem=ErrorBody,
     )

@@ -57,7 +57,7 @@ def routes() -> list[Route]:
     ]
 
 
-@operation("List the operations that go on: none", tag="Vertex AI", answers={200: (JSON, OperationPage)})
+@operation("List the operations that go on: none", tag="Vertex AI", answers={200: {JSON: OperationPage}})
 def list_operations(project: str, location: str) -> Response:
     """Nothing."""
     return Response(OperationPage().to_json(), mimetype=JSON)
@@ -72,14 +72,14 @@ def _known(name: str) -> str:
 _one = operation(
     "An operation, which has ended",
     tag="Vertex AI",
-    answers={200: (JSON, Operation)},
+    answers={200: {JSON: Operation}},
     problems=(404,),
     problem=ErrorBody,
 )
 _none = operation(
     "Nothing: the operation has ended",
     tag="Vertex AI",
-    answers={200: (JSON, Nothing)},
+    answers={200: {JSON: Nothing}},
     problems=(404,),
     problem=ErrorBody,
 )

@@ -113,7 +113,7 @@ _documented = operation(
     "Segment images, and answer with their masks",
     tag="Vertex AI",
     bodies={JSON: PredictRequest},
-    answers={200: (JSON, PredictResponse)},
+    answers={200: {JSON: PredictResponse}},
     problems=_PROBLEMS,
     problem=ErrorBody,
 )
@@ -121,7 +121,7 @@ _raw_documented = operation(
     "Segment images; the body is that of a prediction, or wrapped in `httpBody`, and so is the answer",
     tag="Vertex AI",
     bodies={JSON: RawPredictRequest},
-    answers={200: (JSON, HttpBody)},
+    answers={200: {JSON: HttpBody}},
     problems=_PROBLEMS,
     problem=ErrorBody,
 )

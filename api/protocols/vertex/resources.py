@@ -178,7 +178,7 @@ class _Views:
     @operation(
         "An endpoint: a name for a model with defaults of its own; every model is one too",
         tag="Vertex AI",
-        answers={200: (JSON, VertexEndpoint)},
+        answers={200: {JSON: VertexEndpoint}},
         problems=(404,),
         problem=ErrorBody,
     )
@@ -190,7 +190,7 @@ class _Views:
         "List the endpoints; filters: `endpoint`, `displayName`",
         tag="Vertex AI",
         query=ListQuery,
-        answers={200: (JSON, VertexEndpointPage)},
+        answers={200: {JSON: VertexEndpointPage}},
         problems=(400,),
         problem=ErrorBody,
     )
@@ -209,7 +209,7 @@ class _Views:
     @operation(
         "A model; its metadata tell which colour is which annotation spec",
         tag="Vertex AI",
-        answers={200: (JSON, VertexModel)},
+        answers={200: {JSON: VertexModel}},
         problems=(404,),
         problem=ErrorBody,
     )
@@ -222,7 +222,7 @@ class _Views:
         "List the models; filters: `model`, `displayName`",
         tag="Vertex AI",
         query=ListQuery,
-        answers={200: (JSON, VertexModelPage)},
+        answers={200: {JSON: VertexModelPage}},
         problems=(400,),
         problem=ErrorBody,
     )
