@@ -1,7 +1,7 @@
 """Binary masks as COCO writes them, and their run lengths, read with care: they may come from anybody."""
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from maskline.wire import WireModel
 
 MAX_SIDE = (1 << 31) - 1  #: pixels; no image format has longer sides
 _MAX_BITS = 35  # of a number: enough for the difference of any two of COCO's 32-bit run lengths
+_LARGEST_DIGIT = 15  # of the last character of a number; what is larger there is negative
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
@@ -20,6 +21,15 @@ class RunLengthMask(WireModel):
     """``[height, width]`` in pixels."""
     counts: str
     """COCO's compressed run lengths."""
+
+    @classmethod
+    def empty(cls, height: int, width: int) -> Self:
+        """The mask of this size without a pixel on the object: one run, beside it."""
+        left, counts = height * width, ""
+        while left > _LARGEST_DIGIT:
+            counts += chr(ord("0") + (left & 31 | 32))
+            left >>= 5
+        return cls(size=(height, width), counts=counts + chr(ord("0") + left))
 
     def run_lengths(self) -> list[int]:
         """How many pixels are beside the object, then on it, then beside it, and so on, column by column.

@@ -421,19 +421,10 @@ def _sam2_prediction(found: Detection | None, form: str, size: tuple[int, int]) 
     """The mask; an empty one of this height and width where no pixel was sure enough."""
     confidence = found.score if found else 0
     if form == "rle":
-        mask = found.segmentation if found else _empty_mask(size)
+        mask = found.segmentation if found else RunLengthMask.empty(*size)
         return Sam2SegmentationPrediction(masks=mask, confidence=confidence, format="rle")
     outlines = [list(polygon) for polygon in found.polygons] if found else []
     return Sam2SegmentationPrediction(masks=outlines, confidence=confidence, format="polygon")
-
-
-def _empty_mask(size: tuple[int, int]) -> RunLengthMask:
-    """One run, beside the object: its length by five bits each, the lowest first, and with a sign."""
-    length, counts = size[0] * size[1], ""
-    while length > 15:
-        counts += chr(ord("0") + (length & 31 | 32))
-        length >>= 5
-    return RunLengthMask(size=size, counts=counts + chr(ord("0") + length))
 
 
 def _embedding_json(npy: bytes, seconds: float) -> Iterator[str]:

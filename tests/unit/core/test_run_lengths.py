@@ -2,6 +2,7 @@
 
 from itertools import cycle
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -20,6 +21,12 @@ def test_the_lengths_are_those_that_coco_wrote(lengths: list[int]) -> None:
     size = (1, sum(lengths))
     written = coco.frPyObjects({"size": list(size), "counts": lengths}, *size)
     assert RunLengthMask(size=size, counts=written["counts"].decode()).run_lengths() == lengths
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_an_empty_mask_is_as_coco_writes_it(height: int, width: int) -> None:
+    theirs = coco.encode(np.zeros((height, width), np.uint8, order="F"))
+    assert RunLengthMask.empty(height, width).counts == theirs["counts"].decode()
 
 
 @given(SIZES, st.text(st.one_of(st.sampled_from(ALPHABET), st.characters()), max_size=12))
