@@ -70,9 +70,7 @@ class Cards:
 
     def all(self) -> list[ModelCard]:
         """Every card, in the order of the ids."""
-        if self._is_stale():
-            self._read()
-        return [card for name, card in sorted(self._cards.items()) if name == card.id]
+        return [card for name, card in sorted(self.by_name().items()) if name == card.id]
 
     def by_name(self) -> dict[str, ModelCard]:
         """The card of each model by its id, and by each of its aliases."""

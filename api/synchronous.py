@@ -21,17 +21,6 @@ class SynchronousCalls:
         self._services = services
         self._submitter = Submitter(services)
 
-    def run(self, tenant: str, submissions: Sequence[Submission]) -> list[Job]:
-        """The succeeded job of each submission, in the same order; they run together.
-
-        Raises:
-            RequestError: something is wrong with a submission or its image; none was accepted.
-            CapacityError: too many calls wait already, or there is no room for them all; none runs.
-            WaitOver: a job did not end within the service's limit; it goes on.
-            ServiceError: what the first job that failed ended with.
-        """
-        return self.succeeded(self.submit(tenant, submissions))
-
     def submit(self, tenant: str, submissions: Sequence[Submission]) -> list[Job]:
         """The queued job of each submission, in the same order; the submissions are closed.
 
@@ -85,13 +74,7 @@ class SynchronousCalls:
         return jobs
 
     def wait(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs at their ends, or as they are when the service's limit is over.
-
-        Raises:
-            CapacityError: too many calls wait already; never for jobs that this call submitted.
-        """
-        if not all(job.state.is_final for job in jobs):
-            take_seat(self._services)
+        """The jobs, accepted or ended, at their ends, or as they are when the service's limit is over."""
         deadline = time.monotonic() + self._services.settings.max_wait
         return [wait_seated(self._services, job, max(0.0, deadline - time.monotonic())) for job in jobs]
 
