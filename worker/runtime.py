@@ -57,7 +57,11 @@ class Runtime:
         self._limits = ImageLimits.from_settings(settings)
         connection = RedisConnection(settings.redis_url, settings.redis_prefix)
         outgoing = OutgoingClient(settings.outgoing_allow)
-        self._jobs = RedisJobStore(connection, idempotency_expiry_s=settings.idempotency_expiry)
+        self._jobs = RedisJobStore(
+            connection,
+            idempotency_expiry_s=settings.idempotency_expiry,
+            make_message=CeleryHints(settings.redis_prefix),
+        )
         self._artifacts = S3ArtifactStore.from_settings(settings)
         self._directory = RedisModelDirectory(connection)
         try:
@@ -108,11 +112,7 @@ class Runtime:
         mover = BatchMover(
             holder=self.name,
             batches=RedisBatchStore(connection),
-            jobs=RedisJobStore(
-                connection,
-                idempotency_expiry_s=settings.idempotency_expiry,
-                make_message=CeleryHints(settings.redis_prefix),
-            ),
+            jobs=self._jobs,
             house=self._jobs,
             artifacts=self._artifacts,
             settings=settings,
