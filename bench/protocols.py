@@ -15,7 +15,7 @@ from http import HTTPStatus
 
 from bench.figure import Figure, print_figures
 from bench.load import connect, exchange, request_bytes
-from bench.service import data_folder, jpeg
+from bench.service import data_folder, jpeg, stop_worker
 from maskline import Client
 from maskline.local import Stack
 
@@ -128,10 +128,7 @@ def measure_cached(stack: Stack) -> list[Figure]:
 @contextmanager
 def resting_worker(stack: Stack) -> Iterator[None]:
     """Jobs queue up meanwhile."""
-    stack.suspend_watch()
-    worker = stack.process("worker-1").pid
-    assert worker is not None
-    os.kill(worker, signal.SIGSTOP)
+    worker = stop_worker(stack)
     try:
         yield
     finally:

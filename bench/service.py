@@ -102,6 +102,15 @@ def compare_rates(ours: tuple[str, bytes], bare: tuple[str, bytes], folder: Path
     return statistics.median(ratios)
 
 
+def stop_worker(stack: Stack) -> int:
+    """Let jobs queue up; the process that is stopped, and can go on."""
+    stack.suspend_watch()
+    worker = stack.process("worker-1").pid
+    assert worker is not None
+    os.kill(worker, signal.SIGSTOP)
+    return worker
+
+
 def measure_rates() -> list[Figure]:
     """Submitting and polling against a bare view."""
     image = unique_body(jpeg(320, 240, 100 * _KB - 16))
@@ -115,11 +124,7 @@ def measure_rates() -> list[Figure]:
             (bare, request_bytes("GET", "/", {})),
             folder,
         )
-        # Only the taking of jobs is measured; a running worker would take its share of the processors.
-        stack.suspend_watch()
-        worker = stack.process("worker-1").pid
-        assert worker is not None
-        os.kill(worker, signal.SIGSTOP)
+        worker = stop_worker(stack)  # which would take its share of the processors
         print("submitting a 100 KB JPEG:")
         body = {"Content-Type": "image/jpeg"}
         submitting = compare_rates(
