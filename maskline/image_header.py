@@ -13,6 +13,7 @@ import pi_heif
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from maskline.errors import ImageTooLarge, ImageUnreadable, UnsupportedImageType
+from maskline.png_chunks import SIGNATURE
 from maskline.settings import Settings
 
 # The limits below are Maskline's own, and stricter; Pillow's would only warn.
@@ -59,7 +60,6 @@ _FOREIGN = (
     *((b"P%d" % digit, "a Netpbm image") for digit in range(1, 8)),
 )
 _BEFORE_MARKUP = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and white space
-_PNG_SIGNATURE_BYTES = 8
 
 # Everything that Pillow and its plug-ins were seen to raise on damaged files.
 DAMAGE = (
@@ -194,7 +194,7 @@ def _exif_of_png(image: ImageFile.ImageFile) -> Image.Exif:
 def _exif_chunk(file: IO[bytes]) -> bytes:
     """The body of a PNG's eXIf chunk, empty where it has none; the file's position is kept."""
     position = file.tell()
-    file.seek(_PNG_SIGNATURE_BYTES)
+    file.seek(len(SIGNATURE))
     body = b""
     while not body and len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)

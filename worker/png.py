@@ -6,7 +6,6 @@ The format is PNG's (ISO/IEC 15948): signature, IHDR, PLTE for palette images, o
 """
 
 import struct
-import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,9 +14,9 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from maskline.png_chunks import SIGNATURE, write_chunk
 from worker.strips import strip_height, strips
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAYSCALE, _RGB, _PALETTE = 0, 2, 3  # colour types
 _FILTER_UP = 2
 _ISAL_LEVEL = 1  # as fast as level 0, and a quarter smaller
@@ -43,7 +42,7 @@ def encode_palette_png(category_map: NDArray[np.uint8], palette: Sequence[Rgb]) 
     Returns:
         The file. Run lengths pack it: a category map is made of long runs.
     """
-    colors = _chunk(b"PLTE", bytes(channel for color in palette for channel in color))
+    colors = write_chunk(b"PLTE", bytes(channel for color in palette for channel in color))
     compressor = zlib_ng.compressobj(level=1, wbits=15, strategy=zlib_ng.Z_RLE)
     return _file(category_map, _PALETTE, colors, _pack(category_map, compressor))
 
@@ -108,9 +107,11 @@ def _file(values: NDArray[np.generic], color_type: int, colors: bytes, packed: b
     height, width = values.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 8 * values.itemsize, color_type, 0, 0, 0)
     return b"".join(
-        (_SIGNATURE, _chunk(b"IHDR", header), colors, _chunk(b"IDAT", packed), _chunk(b"IEND", b""))
+        (
+            SIGNATURE,
+            write_chunk(b"IHDR", header),
+            colors,
+            write_chunk(b"IDAT", packed),
+            write_chunk(b"IEND", b""),
+        )
     )
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
