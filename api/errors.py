@@ -2,7 +2,9 @@
 
 import http
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -102,6 +104,15 @@ def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
         for fault in found
         if not (fault["type"] == "too_short" and fault["loc"] in inner)
     ]
+
+
+@contextmanager
+def faults_moved(place: Callable[[Fault], str]) -> Iterator[None]:
+    """Tell of faults where their client wrote the values; ``place``: the pointer to it."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise InvalidRequest([replace(fault, pointer=place(fault)) for fault in error.faults]) from error
 
 
 def pointer(*parts: str | int) -> str:

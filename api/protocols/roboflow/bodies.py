@@ -10,7 +10,7 @@ from flask import Request, g
 from pydantic import BaseModel, ValidationError
 
 from api.body import parse_body, read_body
-from api.errors import faults_of
+from api.errors import faults_moved, faults_of
 from api.intake import most_json_bytes
 from api.protocols.roboflow.paths import V1_PARTS, is_ours
 from maskline.errors import Fault, InvalidRequest
@@ -61,11 +61,8 @@ def told_where(places: Mapping[str, str]) -> Iterator[None]:
     ``places``: beginnings of JSON pointers into the job's request, and what stands for them in the client's;
     the first that fits counts.
     """
-    try:
+    with faults_moved(lambda fault: _moved(fault.pointer, places)):
         yield
-    except InvalidRequest as error:
-        faults = [replace(fault, pointer=_moved(fault.pointer, places)) for fault in error.faults]
-        raise InvalidRequest(faults) from error
 
 
 def _moved(pointer: str, places: Mapping[str, str]) -> str:

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from flask import Request
 from pydantic import JsonValue
 
+from api.errors import faults_moved
 from maskline.errors import (
     Fault,
     ImageTooLarge,
@@ -98,10 +98,8 @@ def _field(pointer: str) -> str:
 def of_instance(number: int) -> Iterator[None]:
     """Say of errors that they are of an instance, in the words of the request that it came with."""
     try:
-        yield
-    except InvalidRequest as error:
-        faults = [replace(fault, pointer=_pointer(number, fault)) for fault in error.faults]
-        raise InvalidRequest(faults) from error
+        with faults_moved(lambda fault: _pointer(number, fault)):
+            yield
     except (ImageUnreadable, ImageTooLarge, UnsupportedImageType, ImageUnreachable) as error:
         raise InvalidRequest([Fault(f"/instances/{number}/content", error.message)]) from error
 
