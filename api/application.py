@@ -3,11 +3,12 @@
 import logging
 import pkgutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
@@ -31,7 +32,7 @@ logger = structlog.get_logger(module=__name__)
 
 def create_app(services: Services) -> Flask:
     """The API over these services."""
-    app = Flask(__name__, static_folder=None)
+    app = _Application(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.config["MAX_FORM_MEMORY_SIZE"] = None  # max_content_length, set by each view, bounds it
     app.config["MAX_CONTENT_LENGTH"] = services.settings.max_image_bytes * 2
@@ -47,6 +48,13 @@ def create_app(services: Services) -> Flask:
     return app
 
 
+class _Application(Flask):
+    """Flask whose views and hooks are all plain functions, and not examined for that at each request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def _takes_the_rest(protocol: ModuleType) -> bool:
     return hasattr(protocol, "TAKES_THE_REST")
 
@@ -59,17 +67,18 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
 
     @app.before_request
     def enter() -> None:
+        asked = request._get_current_object()  # type: ignore[attr-defined]  # each use of a proxy costs
         g.began = time.perf_counter()
-        g.request_id = request_id = request.headers.get("X-Request-Id", "")[:128] or new_job_id()
+        g.request_id = request_id = asked.headers.get("X-Request-Id", "")[:128] or new_job_id()
         structlog.contextvars.clear_contextvars()
-        job_id = (request.view_args or {}).get("job_id")
+        job_id = (asked.view_args or {}).get("job_id")
         known = {"job": job_id} if job_id else {}
         structlog.contextvars.bind_contextvars(request=request_id, **known)
-        is_front_page = request.path == "/" and request.method in ("GET", "HEAD")
-        is_open = request.path in _OPEN_PATHS or request.path.startswith(_OPEN_FOLDERS)
+        is_front_page = asked.path == "/" and asked.method in ("GET", "HEAD")
+        is_open = asked.path in _OPEN_PATHS or asked.path.startswith(_OPEN_FOLDERS)
         if not is_front_page and not is_open:
-            elsewhere = (bearer.key_in(request, services.settings.max_image_bytes) for bearer in bearers)
-            key = key_of(request) or next(filter(None, elsewhere), None)
+            elsewhere = (bearer.key_in(asked, services.settings.max_image_bytes) for bearer in bearers)
+            key = key_of(asked) or next(filter(None, elsewhere), None)
             g.caller = authenticate(key, admin_key_text, services.keys)
 
     @app.teardown_request
@@ -80,8 +89,8 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
     def leave(response: Response) -> Response:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             _drain(_DRAINED_IMAGES * services.settings.max_image_bytes)
-        response.headers["X-Request-Id"] = g.request_id
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.add("X-Request-Id", g.request_id)
+        response.headers.add("X-Content-Type-Options", "nosniff")
         is_look = request.method == "GET" and response.status_code < HTTPStatus.BAD_REQUEST
         if not is_look or logger.is_enabled_for(logging.DEBUG):
             (logger.debug if is_look else logger.info)(

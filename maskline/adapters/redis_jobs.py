@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
+from maskline.adapters.ended_jobs import EndedJobs
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
 from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull, WorkerLost
@@ -76,7 +77,8 @@ class RedisJobStore:
         self._redis = connection.redis
         self._prefix = connection.prefix
         self._idempotency_ms = int(idempotency_expiry_s * 1000)
-        self._changes = ChangeListener(connection)
+        self._ended = EndedJobs(keeps=lambda job: len(job.request.to_json()) <= _SHORT)
+        self._changes = ChangeListener(connection, self._ended.drop, self._ended.drop_all)
 
     def close(self) -> None:
         """End what waits in the background; the connection stays open."""
@@ -121,7 +123,7 @@ class RedisJobStore:
                 assert idempotency is not None  # noqa: S101 (only a request with a key can be known)
                 return self._known(job.tenant, idempotency, details[0])
             case "there":
-                return self.get(job.tenant, job.id)
+                return self._of(job.tenant, job.id, self.find(job.id))
             case _:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
 
@@ -148,7 +150,14 @@ class RedisJobStore:
         return f"{self._prefix}idempotency:{tenant}:{idempotency.key}"
 
     def get(self, tenant: str, job_id: str) -> Job:
-        job = self.find(job_id)
+        return self._of(tenant, job_id, self._ended.find(job_id) or self._read(job_id))
+
+    def _read(self, job_id: str) -> Job | None:
+        if self._changes.is_subscribed:
+            return self._ended.read(job_id, lambda: self.find(job_id))
+        return self.find(job_id)
+
+    def _of(self, tenant: str, job_id: str, job: Job | None) -> Job:
         if job is None or job.tenant != tenant:
             raise JobNotFound(f"there is no job {job_id!r}")
         return job
@@ -197,7 +206,9 @@ class RedisJobStore:
         return job_from_record(job_id, as_mapping(record))
 
     def delete(self, tenant: str, job_id: str) -> None:
-        if self._connection.run("delete", job_id, tenant) is None:
+        is_gone = self._connection.run("delete", job_id, tenant)
+        self._ended.drop(job_id)  # here and now, elsewhere by the message
+        if is_gone is None:
             raise JobNotFound(f"there is no job {job_id!r}")
 
     def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:

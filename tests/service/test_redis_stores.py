@@ -5,20 +5,22 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from queue import Queue
 
 import pytest
 
 from maskline.adapters.redis_batches import RedisBatchStore
+from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
-from maskline.errors import JobStoreUnavailable
+from maskline.errors import JobNotFound, JobStoreUnavailable
 from maskline.local import Stack
 from maskline.local.ports import free_port
 from maskline.ports import BatchStore
 from tests.contracts.batch_store import ENDED, BatchStoreContract, make_batch
-from tests.contracts.job_store import JobStoreContract, Store
-from tests.factories import make_card
+from tests.contracts.job_store import JobStoreContract, Store, run, submit
+from tests.factories import make_card, make_job
 
 PREFIX = "tests:"
 
@@ -43,6 +45,41 @@ class TestRedisJobStore(JobStoreContract):
         absent = RedisConnection(f"redis://127.0.0.1:{free_port()}/0", PREFIX)
         with pytest.raises(JobStoreUnavailable):
             RedisJobStore(absent, idempotency_expiry_s=60).get("default", "x")
+
+    def test_what_is_kept_of_a_job_is_dropped_when_another_process_deletes_it(
+        self, store: Store, connection: RedisConnection
+    ) -> None:
+        told: Queue[str] = Queue()
+        gaps: Queue[None] = Queue()
+        listener = ChangeListener(connection, told.put, lambda: gaps.put(None))
+        assert not listener.is_subscribed
+        gaps.get(timeout=10)
+        job = submit(store, make_job())
+        run(store, job)
+        assert [told.get(timeout=10) for _ in range(2)] == [job.id] * 2
+        store.let_expire([job.id], 60)
+        store.delete("default", job.id)
+        assert [told.get(timeout=10) for _ in range(2)] == [job.id] * 2
+        connection.redis.client_kill_filter(_type="pubsub")
+        gaps.get(timeout=10)
+        listener.close()
+
+    def test_an_ended_job_that_was_read_is_gone_when_it_is_deleted(
+        self, store: Store, connection: RedisConnection
+    ) -> None:
+        other = RedisJobStore(connection, idempotency_expiry_s=60)
+        job = run(store, submit(store, make_job()))
+        store.wait("default", job.id, job.version, 0)  # subscribes
+        other.wait("default", job.id, job.version, 0)
+        assert store.get("default", job.id) == other.get("default", job.id) == job
+        assert store.get("default", job.id) is store.get("default", job.id)
+        store.delete("default", job.id)
+        with pytest.raises(JobNotFound):
+            store.get("default", job.id)
+        with suppress(JobNotFound):
+            while other.get("default", job.id):
+                time.sleep(0.01)
+        other.close()
 
     def test_nothing_is_left_of_a_deleted_job(self, store: Store, connection: RedisConnection) -> None:
         before = set(connection.redis.scan_iter(f"{PREFIX}*"))

@@ -6,6 +6,7 @@ for i = 3, #ARGV do
   if redis.call('EXISTS', record) == 1 then
     redis.call('HSET', record, 'expires_ms', due)
     redis.call('ZADD', prefix .. 'expiry', due, id)
+    redis.call('PUBLISH', prefix .. 'changes', id)
     local tenant, fingerprint = unpack(redis.call('HMGET', record, 'tenant', 'result_fingerprint'))
     if fingerprint and redis.call('GET', result_of(tenant, fingerprint)) == id then
       remember_result(id)
