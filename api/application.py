@@ -2,6 +2,7 @@
 
 import logging
 import pkgutil
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +20,6 @@ from api.body import BROKEN_OFF
 from api.errors import install_error_handlers
 from api.services import Services
 from api.waiting import leave_seat
-from maskline.jobs import new_job_id
 
 _OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/info"})
 _OPEN_FOLDERS = ("/docs/", "/v1/artifacts/")
@@ -69,7 +69,7 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
     def enter() -> None:
         asked = request._get_current_object()  # type: ignore[attr-defined]  # each use of a proxy costs
         g.began = time.perf_counter()
-        g.request_id = request_id = asked.headers.get("X-Request-Id", "")[:128] or new_job_id()
+        g.request_id = request_id = asked.headers.get("X-Request-Id", "")[:128] or _new_request_id()
         structlog.contextvars.clear_contextvars()
         job_id = (asked.view_args or {}).get("job_id")
         known = {"job": job_id} if job_id else {}
@@ -101,6 +101,10 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
                 ms=round((time.perf_counter() - g.began) * 1000, 1),
             )
         return response
+
+
+def _new_request_id() -> str:
+    return f"{random.getrandbits(64):016x}"  # no secret
 
 
 def _drain(most_bytes: int) -> None:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from uuid import uuid4
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -142,7 +141,7 @@ class CeleryHints:
         """The list of the broker, and the message that tells the workers of the job."""
         queue = queue_name(hint.model, hint.priority)
         body = base64.b64encode(json.dumps([[hint.job_id], {}, _CANVAS]).encode()).decode()
-        message = _message(queue).replace(_BODY, body).replace(_TASK_ID, str(uuid4()))
+        message = _message(queue).replace(_BODY, body).replace(_TASK_ID, hint.job_id)
         return f"{self._prefix}{queue}", message
 
 
