@@ -11,6 +11,8 @@ from maskline.wire import WireModel
 SEGMENT_TASK = "maskline.segment"  #: Celery task that runs one job; its only argument is the job id
 RENDER_OVERLAY_TASK = "maskline.render_overlay"  #: Celery task that paints one job's overlay, by job id
 
+INTERACTIVE_PER_BULK = 8  #: turns that interactive jobs have before a bulk job has one
+
 
 class JobState(StrEnum):
     """Where a job is in its life."""

@@ -130,8 +130,11 @@ class JobStore(Protocol):
 class LeaseStore(Protocol):
     """The worker's side: one attempt holds a job by a lease that it must renew."""
 
-    def claim(self, job_id: str, worker: str, lease_s: float) -> Job | None:
-        """The job with a new attempt number, running; None: there is nothing to do."""
+    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
+        """The job that is next, with a new attempt number, running; None: there is nothing to do.
+
+        Of the jobs of the hinted one's model and priority that is the oldest of the tenant whose turn it is.
+        """
         ...
 
     def renew(self, leases: Iterable[tuple[str, int]], lease_s: float) -> set[str]:

@@ -68,7 +68,8 @@ class Settings(BaseModel):
     """Ids of the models that this worker offers, separated by commas; unset: all of the catalog that it
     can run."""
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
-    """Jobs that a worker holds at once; they overlap fetching, decoding, rendering and storing."""
+    """Bulk jobs that a worker holds at once, and two more for interactive ones; they overlap fetching,
+    decoding, rendering and storing."""
     weights_dir: Path = Path("~/.cache/maskline/weights")
     """Folder of downloaded weights."""
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None

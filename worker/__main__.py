@@ -28,7 +28,7 @@ def main() -> None:
         [
             "worker",
             "--pool=threads",
-            f"--concurrency={settings.worker_threads}",
+            f"--concurrency={runtime.slots.threads}",
             f"--hostname={runtime.name}",
             "--without-gossip",
             "--without-mingle",

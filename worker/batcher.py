@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from maskline.requests import Priority
 from worker.family import Segmentation, SegmentationInput, Segmenter
+from worker.waiting_line import WaitingLine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +41,7 @@ class Batcher:
         self._load = load
         self._max_batch_size = max_batch_size
         self._batch_wait_s = batch_wait_s
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._line: WaitingLine[_Waiting] = WaitingLine()
         self._pending = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=f"model-{name}", daemon=True)
@@ -50,17 +52,17 @@ class Batcher:
         """Whether no image waits or runs."""
         return self._pending == 0
 
-    def submit(self, image: SegmentationInput) -> Future[Modelled]:
+    def submit(self, image: SegmentationInput, priority: Priority) -> Future[Modelled]:
         """The result, to come. It raises what the model raised on this image, or what loading it raised."""
         waiting = _Waiting(image=image, result=Future())
         with self._lock:
             self._pending += 1
-        self._queue.put(waiting)
+        self._line.put(waiting, priority)
         return waiting.result
 
     def close(self) -> None:
         """Let the model go, after what waits."""
-        self._queue.put(None)
+        self._line.close()
 
     def _run(self) -> None:
         segmenter: Segmenter | None = None
@@ -75,19 +77,17 @@ class Batcher:
             del batch  # while the model idles, it keeps no image alive
 
     def _next_batch(self) -> list[_Waiting]:
-        first = self._queue.get()
+        first = self._line.get()
         if first is None:
             return []
         batch = [first]
         deadline = first.since + self._batch_wait_s
         while len(batch) < self._max_batch_size:
             try:
-                left = deadline - time.perf_counter()
-                waiting = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
+                waiting = self._line.get(deadline - time.perf_counter())
             except queue.Empty:
                 break
             if waiting is None:
-                self._queue.put(None)
                 break
             batch.append(waiting)
         return batch

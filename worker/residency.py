@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from maskline.errors import Fault, InvalidRequest, ModelNotFound
 from maskline.plain_words import words
+from maskline.requests import Priority
 from worker.batcher import Batcher, Modelled
 from worker.family import CommonParameters, Resources, SegmentationInput
 from worker.registry import Registry
@@ -37,7 +38,7 @@ class Residency:
         self._batchers: OrderedDict[str, Batcher] = OrderedDict()
         self._lock = threading.Lock()
 
-    def submit(self, model: str, image: SegmentationInput) -> Future[Modelled]:
+    def submit(self, model: str, image: SegmentationInput, priority: Priority) -> Future[Modelled]:
         """The model's result for the image, to come.
 
         Raises:
@@ -46,7 +47,7 @@ class Residency:
         with self._lock:
             batcher = self._batchers.get(model) or self._load(model)
             self._batchers.move_to_end(model)
-            return batcher.submit(image)
+            return batcher.submit(image, priority)
 
     def parameters(self, model: str, values: Mapping[str, object]) -> CommonParameters:
         """The parameters of a request, as the model's family reads them.

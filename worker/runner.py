@@ -20,7 +20,7 @@ from maskline.errors import (
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure, Job, Outcome, Timings
 from maskline.ports import ArtifactStore, LeaseStore
-from maskline.requests import Output, Subtask, outside
+from maskline.requests import Output, Priority, Subtask, outside
 from worker.batcher import Modelled
 from worker.decoding import decode
 from worker.family import CommonParameters, Image, SegmentationInput
@@ -37,7 +37,7 @@ _AT_ONCE = 16  # files of all jobs that are made or stored
 class Models(Protocol):
     """Where images are run."""
 
-    def submit(self, model: str, image: SegmentationInput) -> Future[Modelled]:
+    def submit(self, model: str, image: SegmentationInput, priority: Priority) -> Future[Modelled]:
         """The model's result for the image, to come."""
         ...
 
@@ -86,13 +86,13 @@ class Runner:
         self._images: SizedCache[Image] = SizedCache(image_cache_bytes, lambda image: image.nbytes)
         self._pool = ThreadPoolExecutor(_AT_ONCE, "files")
 
-    def run(self, job_id: str) -> None:
-        """Run the job if it waits; if it does not, there is nothing to do.
+    def run(self, hinted_id: str) -> None:
+        """Run the job that is next of the hinted one's kind; if none waits, there is nothing to do.
 
         Raises:
             JobStoreUnavailable: the record can't be reached; the lease will lapse and the job come back.
         """
-        job = self._leases.claim(job_id, self._worker, self._lease_s)
+        job = self._leases.claim(hinted_id, self._worker, self._lease_s)
         if job is None:
             return
         with structlog.contextvars.bound_contextvars(**job.log_context()), self._keeper.holding(job) as lease:
@@ -130,7 +130,8 @@ class Runner:
         image, image_key = self._image(job, watch)
         self._check_prompts(job, image)
         lease.check()
-        modelled = self._models.submit(job.request.model or "", self._input(job, image, image_key)).result()
+        model, given = job.request.model or "", self._input(job, image, image_key)
+        modelled = self._models.submit(model, given, job.request.priority).result()
         lease.check()
         with watch.stage("render"):
             files = render(modelled.segmentation, image, job.request, self._pool)

@@ -30,6 +30,7 @@ from worker.periodic import Periodic
 from worker.registry import Registry
 from worker.residency import Residency
 from worker.runner import Runner
+from worker.slots import Slots
 from worker.sweeper import Sweeper
 from worker.webhooks import WebhookDelivery
 
@@ -69,7 +70,10 @@ class Runtime:
         except NotACatalog as error:
             raise SettingsError(f"MASKLINE_CATALOG_FILE: {error}") from error
         self._registry = Registry(catalog, settings.worker_models)
-        self.celery: Celery = make_celery(settings.redis_url, settings.redis_prefix, self._registry.specs)
+        self.slots = Slots(settings.worker_threads)
+        self.celery: Celery = make_celery(
+            settings.redis_url, settings.redis_prefix, self._registry.specs, self.slots.takes_bulk
+        )
         self._models = Residency(
             self._registry,
             Resources(

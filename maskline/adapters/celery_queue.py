@@ -8,9 +8,9 @@ the worker do for a message, and is not safe either. The job record makes all of
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
@@ -18,19 +18,23 @@ from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import round_robin_cycle
 
 from maskline.errors import QueueUnavailable
-from maskline.jobs import RENDER_OVERLAY_TASK, SEGMENT_TASK
+from maskline.jobs import INTERACTIVE_PER_BULK, RENDER_OVERLAY_TASK, SEGMENT_TASK
 from maskline.ports import Hint
 from maskline.requests import Priority
 
 _SOCKET_TIMEOUT_S = 5
+_ASK_S = 0.1  # for so long one question to the broker stands, and what may be taken can't change
 _OVERLAYS = "overlays"
 _JOBS = "jobs"
 
 
-def make_celery(redis_url: str, prefix: str, models: Iterable[str] = ()) -> Celery:
+def make_celery(
+    redis_url: str, prefix: str, models: Iterable[str] = (), takes_bulk: Callable[[], bool] = lambda: True
+) -> Celery:
     """The Celery application; it connects on first use.
 
-    ``models``: those of a worker, which takes messages about their jobs and no others.
+    ``models``: those of a worker, which takes messages about their jobs and no others; ``takes_bulk``: says
+    whether it takes bulk ones now.
     """
     app = Celery("maskline", broker=redis_url, set_as_current=False)
     app.conf.update(
@@ -49,7 +53,8 @@ def make_celery(redis_url: str, prefix: str, models: Iterable[str] = ()) -> Cele
             "global_keyprefix": prefix,
             "ack_emulation": False,
             "priority_steps": [0],  # the queues themselves say what comes first
-            "queue_order_strategy": f"{__name__}:QueueOrder",
+            "queue_order_strategy": partial(QueueOrder, takes_bulk),
+            "polling_interval": _ASK_S,
             "socket_timeout": _SOCKET_TIMEOUT_S,
             "socket_connect_timeout": _SOCKET_TIMEOUT_S,
             "socket_keepalive": True,
@@ -71,18 +76,38 @@ def queue_names(models: Iterable[str]) -> list[str]:
 class QueueOrder(round_robin_cycle):
     """The order in which kombu asks for messages: overlays, interactive jobs, bulk jobs.
 
-    Models of one priority take turns.
+    Models of one priority take turns. After a number of interactive messages a bulk one comes first.
     """
+
+    def __init__(self, takes_bulk: Callable[[], bool] = lambda: True) -> None:
+        """``takes_bulk``: says whether bulk ones are asked for now."""
+        super().__init__()
+        self._takes_bulk = takes_bulk
+        self._since_bulk = 0
 
     def update(self, queues: Iterable[str]) -> None:
         """Serve these queues."""
         super().update(sorted(queues, key=_rank))
 
+    def consume(self, n: int) -> list[str]:
+        """The queues to ask, the one whose message is wanted most first."""
+        if not self._takes_bulk():
+            return [queue for queue in self.items if not is_bulk(queue)]
+        if self._since_bulk >= INTERACTIVE_PER_BULK:
+            return sorted(self.items, key=lambda queue: queue != _OVERLAYS and not is_bulk(queue))
+        return list(self.items)
+
     def rotate(self, last_used: str) -> str:
         """Let the others of its rank come before the queue that gave the last message."""
         super().rotate(last_used)
         self.items.sort(key=_rank)
+        self._since_bulk = 0 if is_bulk(last_used) else self._since_bulk + 1
         return last_used
+
+
+def is_bulk(queue: str) -> bool:
+    """Whether a queue is for bulk jobs."""
+    return queue.startswith(f"{_JOBS}.{Priority.BULK}.")
 
 
 def _rank(queue: str) -> int:

@@ -5,8 +5,10 @@ They keep the same promises as the drivers (one suite of tests holds both to the
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import BinaryIO
 
 from maskline.batches import Batch, Progress
@@ -48,6 +50,13 @@ class _Due:
     due_ms: int
 
 
+_Kind = tuple[Priority, str]
+
+
+def _kind(job: Job) -> _Kind:
+    return job.request.priority, job.request.model or ""
+
+
 def _hint(job: Job) -> Hint:
     return Hint(job.id, job.request.model or "", job.request.priority)
 
@@ -68,6 +77,8 @@ class MemoryJobStore:
     _outbox: dict[str, _Due] = field(default_factory=dict)
     _dead_letters: dict[str, Event] = field(default_factory=dict)
     _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _turns: dict[_Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    _turn: int = 0
     _changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
 
     # -- JobStore
@@ -101,6 +112,7 @@ class MemoryJobStore:
                 queued_ms=now,
                 expires_ms=now + job.expires_ms - job.created_ms,
             )
+            self._turns[_kind(job)].setdefault(job.tenant, self._turn)
             self._records[job.id] = _Record(job=created, published_ms=now)
             return self.get(job.tenant, job.id)
 
@@ -143,11 +155,23 @@ class MemoryJobStore:
 
     def _place(self, job_id: str) -> int | None:
         with self._changed:
-            waiting = sorted(
-                (record.job for record in self._records.values() if record.job.state is JobState.QUEUED),
-                key=lambda job: (job.request.priority is not Priority.INTERACTIVE, job.queued_ms, job.id),
-            )
+            priority, model = _kind(self._records[job_id].job)
+            before = self._in_order((Priority.INTERACTIVE, model)) if priority is Priority.BULK else []
+            waiting = [*before, *self._in_order((priority, model))]
             return next((i for i, job in enumerate(waiting, 1) if job.id == job_id), None)
+
+    def _in_order(self, kind: _Kind) -> list[Job]:
+        """The jobs of one kind that wait, as they would be claimed: the tenants take turns."""
+        queues: defaultdict[str, list[Job]] = defaultdict(list)
+        for record in sorted(
+            self._records.values(), key=lambda record: (record.job.created_ms, record.job.id)
+        ):
+            if record.job.state is JobState.QUEUED and _kind(record.job) == kind:
+                queues[record.job.tenant].append(record.job)
+        turns = self._turns[kind]
+        tenants = sorted(queues, key=lambda tenant: (turns[tenant], tenant))
+        rounds = zip_longest(*(queues[tenant] for tenant in tenants))
+        return [job for one_round in rounds for job in one_round if job is not None]
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         with self._changed:
@@ -167,14 +191,21 @@ class MemoryJobStore:
 
     # -- LeaseStore
 
-    def claim(self, job_id: str, worker: str, lease_s: float) -> Job | None:
+    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
         with self._changed:
-            record, now = self._records.get(job_id), self.clock_ms()
-            if record is None or record.job.state is not JobState.QUEUED or record.job.expires_ms <= now:
+            hinted, now = self._records.get(hinted_id), self.clock_ms()
+            if hinted is None:
                 return None
-            record.job = replace(record.job, attempt=record.job.attempt + 1, worker=worker, started_ms=now)
+            kind = _kind(hinted.job)
+            job = next((job for job in self._in_order(kind) if job.expires_ms > now), None)
+            if job is None:
+                return None
+            self._turn += 1
+            self._turns[kind][job.tenant] = self._turn
+            record = self._records[job.id]
+            record.job = replace(job, attempt=job.attempt + 1, worker=worker, started_ms=now)
             record.lease_until_ms = now + int(lease_s * 1000)
-            return self._move(job_id, JobState.RUNNING)
+            return self._move(job.id, JobState.RUNNING)
 
     def renew(self, leases: Iterable[tuple[str, int]], lease_s: float) -> set[str]:
         with self._changed:
@@ -252,7 +283,8 @@ class MemoryJobStore:
 
     def forget(self, job_id: str) -> None:
         with self._changed:
-            self._records.pop(job_id, None)
+            if record := self._records.pop(job_id, None):
+                self._end_turns(record.job)
             self._deleted.pop(job_id, None)
             self._changed.notify_all()
 
@@ -313,9 +345,16 @@ class MemoryJobStore:
             version=record.job.version + 1,
             finished_ms=now if to.is_final else record.job.finished_ms,
         )
+        self._end_turns(record.job)
         self._emit(record.job, now)
         self._changed.notify_all()
         return record.job
+
+    def _end_turns(self, job: Job) -> None:
+        """Let the tenant have no more turns where it has no more jobs of the kind."""
+        kind = _kind(job)
+        if not any(waiting.tenant == job.tenant for waiting in self._in_order(kind)):
+            self._turns[kind].pop(job.tenant, None)
 
     def _emit(self, job: Job, now: int) -> None:
         webhook, event_type = job.request.webhook, _EVENT_OF.get(job.state)
@@ -332,8 +371,9 @@ class MemoryJobStore:
         self._outbox[event.id] = _Due(event=event, due_ms=now)
 
     def _enqueue(self, job_id: str) -> None:
-        self._move(job_id, JobState.QUEUED)
         record, now = self._records[job_id], self.clock_ms()
+        self._turns[_kind(record.job)].setdefault(record.job.tenant, self._turn)
+        self._move(job_id, JobState.QUEUED)
         record.job = replace(record.job, queued_ms=now)
         record.published_ms = now
 

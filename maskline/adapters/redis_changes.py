@@ -81,7 +81,7 @@ class ChangeListener:
                     subscription.subscribe(f"{self._connection.prefix}changes")
                     while not self._closing.is_set():
                         self._take(subscription.get_message(timeout=_POLL_S))
-            except redis.RedisError:
+            except (redis.RedisError, OSError, TypeError):  # the last: the library, of a link that just broke
                 self._subscribed.clear()
                 self._on_gap()
                 self._closing.wait(_POLL_S)

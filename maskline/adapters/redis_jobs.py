@@ -114,10 +114,10 @@ class RedisJobStore:
         )
         match status:
             case "created":
-                now, rank = details
+                now, place = details
                 expires_ms = now + job.expires_ms - job.created_ms
                 return replace(
-                    job, version=1, created_ms=now, queued_ms=now, expires_ms=expires_ms, place=rank + 1
+                    job, version=1, created_ms=now, queued_ms=now, expires_ms=expires_ms, place=place
                 )
             case "known":
                 assert idempotency is not None  # noqa: S101 (only a request with a key can be known)
@@ -167,7 +167,9 @@ class RedisJobStore:
         if not reply:
             return None
         job = job_from_record(job_id, as_mapping(reply))
-        return replace(job, place=self._place(job_id)) if job.state is JobState.QUEUED else job
+        if job.state is JobState.QUEUED:
+            return replace(job, place=self._connection.run("place", job_id) or None)
+        return job
 
     def page(
         self, tenant: str, *, state: JobState | None, model: str | None, size: int, token: str | None
@@ -195,10 +197,6 @@ class RedisJobStore:
         jobs = tuple(found[:size])
         return Page(jobs=jobs, next_token=jobs[-1].id if len(found) > size else None)
 
-    def _place(self, job_id: str) -> int | None:
-        rank = self._connection.command("ZRANK", f"{self._prefix}queue", job_id)
-        return None if rank is None else int(rank) + 1
-
     def cancel(self, tenant: str, job_id: str) -> Job:
         record = self._connection.run("cancel", job_id, tenant)
         if not record:
@@ -221,9 +219,12 @@ class RedisJobStore:
 
     # -- LeaseStore
 
-    def claim(self, job_id: str, worker: str, lease_s: float) -> Job | None:
-        record = self._connection.run("claim", job_id, worker, int(lease_s * 1000))
-        return job_from_record(job_id, as_mapping(record)) if record else None
+    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
+        claimed = self._connection.run("claim", hinted_id, worker, int(lease_s * 1000))
+        if not claimed:
+            return None
+        job_id, record = claimed
+        return job_from_record(job_id, as_mapping(record))
 
     def renew(self, leases: Iterable[tuple[str, int]], lease_s: float) -> set[str]:
         flat = [part for lease in leases for part in lease]
@@ -257,7 +258,7 @@ class RedisJobStore:
         return _hints(self._connection.run("unpublished", int(older_than_s * 1000), limit))
 
     def queue_depth(self) -> int:
-        return int(self._connection.command("ZCARD", f"{self._prefix}queue"))
+        return int(self._connection.command("ZCARD", f"{self._prefix}published"))
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         return list(self._connection.run("expire", int(keep_s * 1000), limit))

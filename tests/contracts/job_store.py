@@ -29,6 +29,14 @@ def submit(store: Store, job: Job, *, idempotency: Idempotency | None = None) ->
     return store.create(job, idempotency, MANY)
 
 
+def submit_in_order(store: Store, *jobs: Job) -> list[Job]:
+    submitted = []
+    for job in jobs:
+        submitted.append(submit(store, job))
+        time.sleep(0.002)  # jobs of one millisecond are in no order
+    return submitted
+
+
 def place(store: Store, job: Job) -> int | None:
     return store.get(job.tenant, job.id).place
 
@@ -245,6 +253,45 @@ class JobStoreContract:
 
     # -- the queue
 
+    def test_tenants_take_turns_and_each_ones_jobs_come_in_order(self, store: Store) -> None:
+        mine = submit_in_order(store, *(make_job(tenant="a") for _ in range(4)))
+        yours = submit_in_order(store, *(make_job(tenant="b") for _ in range(2)))
+        alien = submit(store, make_job(tenant="a", model="other"))
+        order = [mine[0], yours[0], mine[1], yours[1], mine[2], mine[3]]
+        assert [place(store, job) for job in order] == [1, 2, 3, 4, 5, 6]
+        assert place(store, alien) == 1
+        claimed = [store.claim(yours[1].id, "w", LEASE_S) for _ in range(2)]  # the hint says of which kind
+        newcomer = submit(store, make_job(tenant="c"))
+        assert place(store, newcomer) == 3
+        claimed += [store.claim(newcomer.id, "w", LEASE_S) for _ in range(6)]
+        ids = [job.id if job else None for job in claimed]
+        assert ids == [job.id for job in (*order[:4], newcomer, *order[4:])] + [None]
+        assert place(store, alien) == 1
+
+    def test_a_tenant_gains_nothing_by_leaving_the_queue(self, store: Store) -> None:
+        submit_in_order(store, *(make_job(tenant="b") for _ in range(3)))
+        for _ in range(3):
+            hint = submit(store, make_job(tenant="a"))
+            turns = [store.claim(hint.id, "w", LEASE_S) for _ in range(2)]
+            assert {job.tenant for job in turns if job} == {"a", "b"}
+
+    def test_a_job_that_comes_back_keeps_its_place(self, store: Store) -> None:
+        first, second = submit_in_order(store, make_job(), make_job())
+        claimed = store.claim(second.id, "w", LEASE_S)
+        assert claimed is not None
+        assert claimed.id == first.id
+        assert store.release(first.id, claimed.attempt)
+        assert [place(store, job) for job in (first, second)] == [1, 2]
+
+    def test_a_cancelled_or_deleted_job_is_not_claimed(self, store: Store) -> None:
+        cancelled, deleted, waiting = submit_in_order(store, make_job(), make_job(), make_job())
+        store.cancel("default", cancelled.id)
+        store.delete("default", deleted.id)
+        assert store.claim(deleted.id, "w", LEASE_S) is None
+        claimed = store.claim(cancelled.id, "w", LEASE_S)
+        assert claimed is not None
+        assert claimed.id == waiting.id
+
     def test_interactive_jobs_come_before_bulk_ones(self, store: Store) -> None:
         bulk = submit(store, make_job(priority=Priority.BULK))
         time.sleep(0.002)
@@ -282,7 +329,7 @@ class JobStoreContract:
         assert found == newest_first
 
     def test_pages_are_filtered(self, store: Store) -> None:
-        jobs = [submit(store, make_job(model=f"m{i % 2}")) for i in range(6)]
+        jobs = submit_in_order(store, *(make_job(model=f"m{i % 2}") for i in range(6)))
         run(store, jobs[0])
         run(store, jobs[1])
         finished = store.page("default", state=JobState.SUCCEEDED, model=None, size=10, token=None)
@@ -320,8 +367,8 @@ class JobStoreContract:
         assert store.find(job.id) is None
 
     def test_a_job_expires_as_was_said_last(self, store: Store) -> None:
-        waiting, gone = submit(store, make_job(lives_s=3600)), submit(store, make_job(lives_s=3600))
         ended = run(store, submit(store, replace(make_job(lives_s=3600), result_fingerprint="f")))
+        waiting, gone = submit(store, make_job(lives_s=3600)), submit(store, make_job(lives_s=3600))
         store.delete("default", gone.id)
         store.forget(gone.id)
         store.let_expire([waiting.id, gone.id, ended.id], 0.05)

@@ -1,15 +1,18 @@
--- ARGV: id, worker, ms of the lease
-local _, id, worker, lease = unpack(ARGV)
-local record = record_of(id)
-if redis.call('HGET', record, 'state') ~= 'queued' then
+-- ARGV: id of a job of the wanted kind (model and priority), worker, ms of the lease
+-- Returns the id and the record of the job of that kind that is next, or false where none waits.
+local _, hinted, worker, lease = unpack(ARGV)
+local priority, model = unpack(redis.call('HMGET', record_of(hinted), 'priority', 'model'))
+if not priority then
   return false
 end
 local now = now_ms()
-if tonumber(redis.call('HGET', record, 'expires_ms')) <= now then
+local id = take_next(priority, model, now)
+if not id then
   return false
 end
+local record = record_of(id)
 redis.call('HINCRBY', record, 'attempt', 1)
 redis.call('HSET', record, 'worker', worker, 'started_ms', now)
 move(id, 'running', now)
 redis.call('ZADD', prefix .. 'leases', now + lease, id)
-return redis.call('HGETALL', record)
+return { id, redis.call('HGETALL', record) }

@@ -13,7 +13,7 @@ end
 if redis.call('EXISTS', record_of(id)) == 1 then
   return { 'there' }
 end
-if redis.call('ZCARD', prefix .. 'queue') >= tonumber(max_queued) then
+if redis.call('ZCARD', prefix .. 'published') >= tonumber(max_queued) then
   return { 'full' }
 end
 if idempotency_key ~= '' then
@@ -28,8 +28,8 @@ redis.call('HSET', record_of(id),
 redis.call('ZADD', prefix .. 'jobs:' .. tenant, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':queued', 0, id)
 redis.call('ZADD', prefix .. 'expiry', now + expiry, id)
-enqueue(id, priority, now)
+enqueue(id, now)
 if message ~= '' then
   redis.call('LPUSH', list, message)
 end
-return { 'created', now, redis.call('ZRANK', prefix .. 'queue', id) }
+return { 'created', now, place_of(id) }

@@ -1,8 +1,10 @@
 -- What every script shares. ARGV[1] is the prefix of all keys.
 --
 -- job:{id}               hash    the record
--- queue                  zset    queued jobs, in the order in which they should run
 -- published              zset    queued jobs, by the time of their latest message
+-- queue:{priority}:{tenant}:{model}  zset  a tenant's queued jobs of one kind, oldest first
+-- tenants:{priority}:{model}         zset  the tenants that have such, by the turn at which each was served last
+-- turn                   number of the latest turn
 -- leases                 zset    running jobs, by the time at which their lease lapses
 -- expiry                 zset    all jobs, by the time at which they are due to expire, and those that were
 --                                deleted and still have artifacts, by 0
@@ -49,22 +51,92 @@ local function emit(id, state, events, version, now)
   redis.call('ZADD', prefix .. 'outbox', now, event_id)
 end
 
-local function enqueue(id, priority, now)
-  local rank = priority == 'interactive' and 0 or 1
-  redis.call('HSET', record_of(id), 'queued_ms', now)
-  redis.call('ZADD', prefix .. 'queue', rank * 1e13 + now, id)
+local function queue_of(priority, tenant, model)
+  return prefix .. 'queue:' .. priority .. ':' .. tenant .. ':' .. model
+end
+
+local function tenants_of(priority, model)
+  return prefix .. 'tenants:' .. priority .. ':' .. model
+end
+
+-- A tenant that comes anew waits until all others have had their turn. A job that comes back keeps its place.
+local function enqueue(id, now)
+  local record = record_of(id)
+  local priority, tenant, model, created =
+    unpack(redis.call('HMGET', record, 'priority', 'tenant', 'model', 'created_ms'))
+  redis.call('HSET', record, 'queued_ms', now)
+  redis.call('ZADD', queue_of(priority, tenant, model), created, id)
+  redis.call('ZADD', tenants_of(priority, model), 'NX', redis.call('GET', prefix .. 'turn') or 0, tenant)
   redis.call('ZADD', prefix .. 'published', now, id)
+end
+
+-- Let nobody claim the job.
+local function withhold(id, priority, tenant, model)
+  local queue = queue_of(priority, tenant, model)
+  if redis.call('ZREM', queue, id) == 1 and redis.call('EXISTS', queue) == 0 then
+    redis.call('ZREM', tenants_of(priority, model), tenant)
+  end
+end
+
+-- The id of the job that should run next, and nothing where none waits: the tenants take turns.
+local function take_next(priority, model, now)
+  local tenants = tenants_of(priority, model)
+  while true do
+    local tenant = redis.call('ZRANGE', tenants, 0, 0)[1]
+    if not tenant then
+      return nil
+    end
+    local id = redis.call('ZRANGE', queue_of(priority, tenant, model), 0, 0)[1]
+    if tonumber(redis.call('HGET', record_of(id), 'expires_ms')) > now then
+      redis.call('ZADD', tenants, redis.call('INCR', prefix .. 'turn'), tenant)
+      return id
+    end
+    withhold(id, priority, tenant, model)
+  end
+end
+
+-- How many jobs wait of one kind, of which no tenant has more than ``most``.
+local function waiting_of(priority, model, most)
+  local count = 0
+  for _, tenant in ipairs(redis.call('ZRANGE', tenants_of(priority, model), 0, -1)) do
+    count = count + math.min(most, redis.call('ZCARD', queue_of(priority, tenant, model)))
+  end
+  return count
+end
+
+-- The place in the queue, 1 is next; nothing of a job that does not wait.
+local function place_of(id)
+  local priority, tenant, model = unpack(redis.call('HMGET', record_of(id), 'priority', 'tenant', 'model'))
+  if not priority then
+    return false
+  end
+  local before = redis.call('ZRANK', queue_of(priority, tenant, model), id)
+  if not before then
+    return false
+  end
+  local tenants = tenants_of(priority, model)
+  local place = 1 + waiting_of(priority, model, before)
+  for _, other in ipairs(redis.call('ZRANGE', tenants, 0, redis.call('ZRANK', tenants, tenant))) do
+    if other ~= tenant and redis.call('ZCARD', queue_of(priority, other, model)) > before then
+      place = place + 1
+    end
+  end
+  if priority == 'bulk' then
+    place = place + waiting_of('interactive', model, math.huge)
+  end
+  return place
 end
 
 -- The one place where a job changes its state.
 local function move(id, to, now)
   local record = record_of(id)
-  local tenant, from, events = unpack(redis.call('HMGET', record, 'tenant', 'state', 'events'))
+  local tenant, from, events, priority, model =
+    unpack(redis.call('HMGET', record, 'tenant', 'state', 'events', 'priority', 'model'))
   local version = redis.call('HINCRBY', record, 'version', 1)
   redis.call('HSET', record, 'state', to)
   redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. from, id)
   redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':' .. to, 0, id)
-  redis.call('ZREM', prefix .. 'queue', id)
+  withhold(id, priority, tenant, model)
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)
   if FINAL[to] then
@@ -90,7 +162,8 @@ end
 -- Remove every trace of a job.
 local function forget(id)
   local record = record_of(id)
-  local tenant, state, fingerprint = unpack(redis.call('HMGET', record, 'tenant', 'state', 'result_fingerprint'))
+  local tenant, state, fingerprint, priority, model =
+    unpack(redis.call('HMGET', record, 'tenant', 'state', 'result_fingerprint', 'priority', 'model'))
   if fingerprint and redis.call('GET', result_of(tenant, fingerprint)) == id then
     redis.call('DEL', result_of(tenant, fingerprint))
   end
@@ -98,8 +171,8 @@ local function forget(id)
     redis.call('DEL', record)
     redis.call('ZREM', prefix .. 'jobs:' .. tenant, id)
     redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. state, id)
+    withhold(id, priority, tenant, model)
   end
-  redis.call('ZREM', prefix .. 'queue', id)
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)
   redis.call('ZREM', prefix .. 'expiry', id)

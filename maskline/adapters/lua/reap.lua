@@ -10,7 +10,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now,
   else
     local model, priority = unpack(redis.call('HMGET', record, 'model', 'priority'))
     move(id, 'queued', now)
-    enqueue(id, priority, now)
+    enqueue(id, now)
     returned[#returned + 1] = { id, model, priority }
   end
 end

@@ -5,5 +5,5 @@ if not holds(id, attempt) then
 end
 local now = now_ms()
 move(id, 'queued', now)
-enqueue(id, redis.call('HGET', record_of(id), 'priority'), now)
+enqueue(id, now)
 return 1

@@ -8,7 +8,15 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, QueueOrder, make_celery, queue_names
+from maskline.adapters.celery_queue import (
+    CeleryHints,
+    CeleryTaskQueue,
+    QueueOrder,
+    is_bulk,
+    make_celery,
+    queue_names,
+)
+from maskline.jobs import INTERACTIVE_PER_BULK
 from maskline.ports import Hint
 from maskline.requests import Priority
 
@@ -51,16 +59,38 @@ def test_our_message_is_the_one_that_celery_sends() -> None:
     ), wanted
 
 
-@given(st.lists(st.sampled_from(["a", "b.c", "d/e"]), max_size=20))
+QUEUES = queue_names(["a", "b.c", "d/e"])
+
+
+@given(st.lists(st.sampled_from(["a", "b.c", "d/e"]), max_size=INTERACTIVE_PER_BULK - 1))
 def test_overlays_come_first_and_bulk_last(taken: list[str]) -> None:
     order = QueueOrder()
-    queues = queue_names(["a", "b.c", "d/e"])
-    order.update(set(queues))
+    order.update(set(QUEUES))
     for model in taken:
         order.rotate(f"jobs.interactive.{model}")
-    ordered = order.consume(len(queues))
-    assert sorted(ordered) == sorted(queues)
+    ordered = order.consume(len(QUEUES))
+    assert sorted(ordered) == sorted(QUEUES)
     assert ordered[0] == "overlays"
     assert all(".interactive." in queue for queue in ordered[1:4])
     if taken:
         assert ordered[3] == f"jobs.interactive.{taken[-1]}"
+
+
+def test_bulk_has_its_turn_after_some_interactive_ones() -> None:
+    order = QueueOrder()
+    order.update(QUEUES)
+    taken = []
+    for _ in range(3 * (INTERACTIVE_PER_BULK + 1)):  # every queue has messages, but there are no overlays
+        taken.append(order.rotate(order.consume(len(QUEUES))[1]))
+    bulk = [number for number, queue in enumerate(taken, 1) if is_bulk(queue)]
+    assert bulk == [INTERACTIVE_PER_BULK + 1, 2 * (INTERACTIVE_PER_BULK + 1), 3 * (INTERACTIVE_PER_BULK + 1)]
+    assert len({taken[number - 1] for number in bulk}) == 3  # the models take turns
+
+
+def test_bulk_is_not_asked_for_while_there_is_no_room() -> None:
+    order = QueueOrder(lambda: False)
+    order.update(QUEUES)
+    for _ in range(20):
+        asked = order.consume(len(QUEUES))
+        assert sorted(asked) == sorted(queue for queue in QUEUES if not is_bulk(queue))
+        order.rotate(asked[1])

@@ -11,7 +11,7 @@ import pytest
 
 from maskline.catalog import ModelSpec, Weights
 from maskline.errors import InvalidRequest, ModelNotFound, WeightsUnusable
-from maskline.requests import Subtask
+from maskline.requests import Priority, Subtask
 from maskline.settings import SettingsError
 from maskline.weights import WeightStore
 from worker.batcher import Batcher
@@ -71,8 +71,8 @@ def test_waiting_images_run_together_and_each_gets_its_own_result() -> None:
     gate = threading.Event()
     model = Recorder(gate)
     batcher = Batcher("m", lambda: model, max_batch_size=4, batch_wait_s=0)
-    first = batcher.submit(image(0))
-    others = [batcher.submit(image(value)) for value in range(1, 8)]
+    first = batcher.submit(image(0), Priority.INTERACTIVE)
+    others = [batcher.submit(image(value), Priority.INTERACTIVE) for value in range(1, 8)]
     gate.set()
     results = [future.result(10).segmentation.category_map[0, 0] for future in (first, *others)]
     assert results == list(range(8))
@@ -85,10 +85,10 @@ def test_waiting_images_run_together_and_each_gets_its_own_result() -> None:
 def test_an_image_waits_for_company_but_not_for_ever() -> None:
     model = Recorder()
     batcher = Batcher("m", lambda: model, max_batch_size=2, batch_wait_s=0.2)
-    pair = [batcher.submit(image(1)), batcher.submit(image(2))]
+    pair = [batcher.submit(image(1), Priority.INTERACTIVE), batcher.submit(image(2), Priority.INTERACTIVE)]
     assert all(future.result(10) for future in pair)
     assert model.batches == [[1, 2]]
-    modelled = batcher.submit(image(3)).result(10)
+    modelled = batcher.submit(image(3), Priority.INTERACTIVE).result(10)
     assert modelled.waited_s >= 0.19
     batcher.close()
 
@@ -97,7 +97,7 @@ def test_one_bad_image_does_not_fail_its_neighbours() -> None:
     gate = threading.Event()
     model = Recorder(gate)
     batcher = Batcher("m", lambda: model, max_batch_size=8, batch_wait_s=0)
-    futures = {value: batcher.submit(image(value)) for value in (1, 2, 13, 3)}
+    futures = {value: batcher.submit(image(value), Priority.INTERACTIVE) for value in (1, 2, 13, 3)}
     gate.set()
     with pytest.raises(RuntimeError, match="unlucky"):
         futures[13].result(10)
@@ -112,9 +112,9 @@ def test_a_model_that_loses_an_image_fails_it_and_goes_on() -> None:
     model.segment = lambda inputs: whole(inputs)[1:]  # type: ignore[method-assign]
     batcher = Batcher("m", lambda: model, max_batch_size=2, batch_wait_s=0)
     with pytest.raises(RuntimeError, match="0 segmentations of 1 images"):
-        batcher.submit(image(1)).result(10)
+        batcher.submit(image(1), Priority.INTERACTIVE).result(10)
     model.segment = whole  # type: ignore[method-assign]
-    assert batcher.submit(image(2)).result(10)
+    assert batcher.submit(image(2), Priority.INTERACTIVE).result(10)
     assert batcher.is_idle
     batcher.close()
 
@@ -123,7 +123,7 @@ def test_a_model_that_idles_keeps_no_image_alive() -> None:
     batcher = Batcher("m", Recorder, max_batch_size=2, batch_wait_s=0)
     kept = image(1)
     pixels = weakref.ref(kept.image)
-    batcher.submit(kept).result(10)
+    batcher.submit(kept, Priority.INTERACTIVE).result(10)
     del kept
     wait_until(lambda: pixels() is None)
     batcher.close()
@@ -140,8 +140,8 @@ def test_a_model_that_can_not_be_loaded_is_tried_again() -> None:
 
     batcher = Batcher("m", load, max_batch_size=1, batch_wait_s=0)
     with pytest.raises(WeightsUnusable, match="not yet"):
-        batcher.submit(image(1)).result(10)
-    assert batcher.submit(image(1)).result(10)
+        batcher.submit(image(1), Priority.INTERACTIVE).result(10)
+    assert batcher.submit(image(1), Priority.INTERACTIVE).result(10)
     assert len(loads) == 2
     batcher.close()
 
@@ -184,7 +184,7 @@ def test_the_model_used_least_recently_leaves_first() -> None:
     family = FakeFamily()
     models = residency(family, "a", "b", "c")
     for name in ("a", "b", "a", "c", "a", "b"):
-        models.submit(name, image(1)).result(10)
+        models.submit(name, image(1), Priority.INTERACTIVE).result(10)
     assert family.loaded == ["a", "b", "c", "b"]
     models.close()
 
@@ -195,7 +195,7 @@ def test_models_beyond_the_memory_leave_too(tmp_path: Path) -> None:
     family = FakeFamily()
     models = residency(family, "a", "b", "c", max_loaded=9, max_bytes=100, folder=tmp_path)
     for name in ("a", "b", "a", "c", "a", "b"):
-        models.submit(name, image(1)).result(10)
+        models.submit(name, image(1), Priority.INTERACTIVE).result(10)
     assert family.loaded == ["a", "b", "c", "b"]
     models.close()
 
@@ -213,7 +213,7 @@ def test_a_batch_too_large_for_the_memory_is_run_in_halves() -> None:
 
     model.segment = segment  # type: ignore[method-assign]
     batcher = Batcher("m", lambda: model, max_batch_size=8, batch_wait_s=0.2)
-    futures = [batcher.submit(image(value)) for value in range(8)]
+    futures = [batcher.submit(image(value), Priority.INTERACTIVE) for value in range(8)]
     gate.set()
     assert [future.result(10).segmentation.category_map[0, 0] for future in futures] == list(range(8))
     assert [len(batch) for batch in model.batches] == [2, 2, 2, 2]
@@ -223,7 +223,7 @@ def test_a_batch_too_large_for_the_memory_is_run_in_halves() -> None:
 def test_an_unknown_model_or_parameter_is_refused() -> None:
     models = residency(FakeFamily(), "a")
     with pytest.raises(ModelNotFound):
-        models.submit("z", image(1))
+        models.submit("z", image(1), Priority.INTERACTIVE)
     with pytest.raises(InvalidRequest, match="confidenceThreshold"):
         models.parameters("a", {"confidenceThreshold": 7})
     assert models.parameters("a", {"confidenceThreshold": 0.25}).confidence_threshold == 0.25

@@ -60,9 +60,9 @@ class Bench:
         self.fetch = fetcher(self.artifacts, OutgoingClient().get_image, LIMITS.max_bytes)
         self.before_model: Callable[[], object] = lambda: None
 
-    def submit(self, name: str, one: SegmentationInput) -> Future[Modelled]:
+    def submit(self, model: str, image: SegmentationInput, priority: Priority) -> Future[Modelled]:
         self.before_model()
-        return self.models.submit(name, one)
+        return self.models.submit(model, image, priority)
 
     def parameters(self, name: str, values: dict[str, Any]) -> Any:
         return self.models.parameters(name, values)
