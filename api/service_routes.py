@@ -87,6 +87,7 @@ def _check(services: Services) -> tuple[dict[str, str], int | None]:
     workers = None
     try:
         workers = services.models.workers()
+        services.jobs.check()
         dependencies["redis"] = "ok"
     except DependencyError as error:
         dependencies["redis"] = error.message

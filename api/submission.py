@@ -161,7 +161,7 @@ class Submitter:
         )
         file = upload.file if upload else BytesIO()
         file.seek(0, SEEK_END)
-        file.write(trailer(job))
+        file.write(trailer(job, idempotency))
         services.artifacts.put(key, file, header.media_type if header else "application/json")
         try:
             created = services.jobs.create(job, idempotency, services.settings.max_queued)

@@ -8,6 +8,7 @@ from api.intake import Submission
 from api.services import Services
 from api.submission import Checked, Submitter
 from api.waiting import take_seat, wait_seated
+from maskline.artifact_operations import cancel_job
 from maskline.errors import JobWithoutResult, ModelNotReady, ServiceError, WaitOver, error_of
 from maskline.jobs import Job, JobState
 from maskline.results import ModelCard
@@ -69,7 +70,7 @@ class SynchronousCalls:
         except ServiceError:
             for job in jobs:
                 with suppress(ServiceError):  # it runs for nobody then
-                    self._services.jobs.cancel(tenant, job.id)
+                    cancel_job(self._services.jobs, self._services.artifacts, tenant, job.id)
             raise
         return jobs
 

@@ -1,10 +1,15 @@
 """What both sides do with artifacts beyond a single call to their store."""
 
+import logging
 from datetime import date
 
-from maskline.artifacts import EMBEDDINGS, job_prefixes
-from maskline.errors import ArtifactNotFound
-from maskline.ports import ArtifactStore
+from maskline.artifacts import EMBEDDINGS, end_key, job_prefixes
+from maskline.codec import end_document
+from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable
+from maskline.jobs import Job, JobState
+from maskline.ports import ArtifactStore, JobStore
+
+logger = logging.getLogger(__name__)
 
 
 def exists(store: ArtifactStore, key: str, *, bucket: str | None = None) -> bool:
@@ -18,6 +23,33 @@ def exists(store: ArtifactStore, key: str, *, bucket: str | None = None) -> bool
     except ArtifactNotFound:
         return False
     return True
+
+
+def cancel_job(jobs: JobStore, artifacts: ArtifactStore, tenant: str, job_id: str) -> Job:
+    """The job, now cancelled, in the bucket too; an ended job stays as it is.
+
+    Raises:
+        JobNotFound: there is none.
+        JobStoreUnavailable: the store does not answer.
+    """
+    job = jobs.cancel(tenant, job_id)
+    if job.state is JobState.CANCELLED:
+        note_end(artifacts, job)
+    return job
+
+
+def note_end(store: ArtifactStore, job: Job) -> None:
+    """Keep in the bucket that a job has ended, where no attempt's files say so.
+
+    The note is for a Redis that loses its memory. Where the bucket does not take it the end stands without.
+    """
+    key = end_key(job.id)
+    try:
+        if exists(store, key):
+            return
+        store.put(key, end_document(job.state, job.attempt, job.failure), "application/json")
+    except ArtifactStoreUnavailable:
+        logger.warning("the end of the job %s is not noted in the bucket", job.id)
 
 
 def remove_artifacts(store: ArtifactStore, job_id: str) -> None:

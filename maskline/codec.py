@@ -8,8 +8,10 @@ elsewhere has no image bytes.
 """
 
 import struct
+import time
 
-from maskline.jobs import ImageRef, Job
+from maskline.jobs import Failure, ImageRef, Job, JobState
+from maskline.ports import Idempotency
 from maskline.requests import SegmentationRequest
 from maskline.wire import WireModel
 
@@ -28,17 +30,53 @@ class SubmissionDocument(WireModel):
     """As submitted, with the model and subtask filled in."""
     image: ImageRef
     """Where the image is."""
+    result_fingerprint: str | None = None
+    """Of the result that it would have."""
+    created_ms: int | None = None
+    """When it was accepted, in ms since 1970, by the API's clock."""
+    expires_ms: int | None = None
+    """When it expires."""
+    idempotency: Idempotency | None = None
+    """The caller's promise."""
+
+
+class EndDocument(WireModel):
+    """How a job ended otherwise than in success."""
+
+    state: JobState
+    """``failed``, ``cancelled`` or ``expired``."""
+    attempt: int
+    """The latest."""
+    finished_ms: int
+    """When, in ms since 1970."""
+    failure: Failure | None = None
+    """Why it failed."""
+
+
+def end_document(state: JobState, attempt: int, failure: Failure | None) -> bytes:
+    """``EndDocument`` of an end that comes now."""
+    now_ms = time.time_ns() // 1_000_000
+    end = EndDocument(state=state, attempt=attempt, failure=failure, finished_ms=now_ms)
+    return end.to_json().encode()
 
 
 class NotASubmission(ValueError):
     """The bytes are no submission, or not a whole one."""
 
 
-def trailer(job: Job) -> bytes:
-    """What follows the image."""
+def trailer(job: Job, idempotency: Idempotency | None = None) -> bytes:
+    """What follows the image. ``job``: as it will be accepted now."""
+    now_ms = time.time_ns() // 1_000_000
     # Its parts were checked when they came.
     document = SubmissionDocument.model_construct(
-        id=job.id, tenant=job.tenant, request=job.request, image=job.image
+        id=job.id,
+        tenant=job.tenant,
+        request=job.request,
+        image=job.image,
+        result_fingerprint=job.result_fingerprint,
+        created_ms=now_ms,
+        expires_ms=now_ms + job.expires_ms - job.created_ms,
+        idempotency=idempotency,
     )
     text = document.to_json().encode()
     return text + _FOOTER.pack(len(text), _MAGIC)

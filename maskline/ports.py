@@ -40,6 +40,16 @@ class Hint(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reaped:
+    """The jobs whose lease had lapsed."""
+
+    returned: tuple[Hint, ...]
+    """They wait again."""
+    failed: tuple[str, ...]
+    """Ids of those that lost too many workers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     """A move of a job that somebody asked to be told of."""
 
@@ -86,6 +96,10 @@ class JobStore(Protocol):
     def bind(self, idempotency: Idempotency, job: Job, *, anew: bool = False) -> None:
         """Let the idempotency key belong to a job that is there; a key that is known stays as it is, unless
         ``anew``."""
+        ...
+
+    def check(self) -> None:
+        """Return if the store answers, and has its memory."""
         ...
 
     def get(self, tenant: str, job_id: str) -> Job:
@@ -146,15 +160,46 @@ class LeaseStore(Protocol):
         ...
 
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
-        """End the job; False: it was no longer held by this attempt, and nothing changed."""
+        """End the job; True also if it has ended so by this attempt before. False: it was no longer held by
+        this attempt, and nothing changed.
+
+        Raises:
+            JobStoreUnavailable: the store lost its memory, and with it who held the job.
+        """
+        ...
+
+
+class RebuildingStore(Protocol):
+    """The side of whoever fills a store again that lost its memory.
+
+    Until an epoch has begun the store takes no new job, and tells nobody that a job does not exist.
+    """
+
+    def epoch(self) -> int | None:
+        """The number of the store's memory, from 1; None: it has none, and is to be filled."""
+        ...
+
+    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+        """Put a job in as it was or as it ended; False: it is there, and stays as it is.
+
+        An end after ``tell_after_ms`` (since 1970) becomes an event once more, under the same id.
+        """
+        ...
+
+    def begin_epoch(self, number: int) -> None:
+        """Everything is in."""
+        ...
+
+    def lead(self, name: str, holder: str, for_s: float) -> bool:
+        """Whether ``holder`` leads the work ``name``, now and for this long."""
         ...
 
 
 class HousekeepingStore(Protocol):
     """The sweeper's side."""
 
-    def reap(self, max_attempts: int, limit: int) -> list[Hint]:
-        """Return jobs whose lease lapsed to the queue, or fail them after ``max_attempts``; the former."""
+    def reap(self, max_attempts: int, limit: int) -> Reaped:
+        """Return jobs whose lease lapsed to the queue, or fail them after ``max_attempts`` such losses."""
         ...
 
     def unpublished(self, older_than_s: float, limit: int) -> list[Hint]:
@@ -240,7 +285,7 @@ class ArtifactStore(Protocol):
         ...
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The keys under a prefix."""
+        """The keys under a prefix, in their order."""
         ...
 
     def uri(self, key: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
-from maskline.artifact_operations import exists
+from maskline.artifact_operations import cancel_job, exists
 from maskline.artifacts import submission_key
 from maskline.batches import (
     MAX_ACTIVE,
@@ -258,7 +258,7 @@ class BatchMover:
         without_job = []
         for job_id in ids:
             try:
-                self._jobs.cancel(batch.tenant, job_id)
+                cancel_job(self._jobs, self._artifacts, batch.tenant, job_id)
             except JobNotFound:
                 without_job.append(job_id)
         self._artifacts.delete(submission_key(job_id, "json") for job_id in without_job)
@@ -297,10 +297,10 @@ class BatchMover:
             expires_ms=MAX_EXPIRES_IN_S * 1000,  # its result is yet to be written, however long that takes
         )
         key = submission_key(job_id, "json")
-        if not exists(self._artifacts, key):
-            self._artifacts.put(key, trailer(job), _JSON)
-        self._require_hold(batch)
         once = Idempotency(key=f"batch/{batch.id}/{number}", fingerprint="-")
+        if not exists(self._artifacts, key):
+            self._artifacts.put(key, trailer(job, once), _JSON)
+        self._require_hold(batch)
         try:
             self._jobs.create(job, once, self._settings.max_queued)
         except JobNotFound:  # it was submitted before, and its client deleted it

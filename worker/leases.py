@@ -44,13 +44,20 @@ class LeaseKeeper:
     """Keeps the leases of the jobs in this worker's hands."""
 
     def __init__(
-        self, store: LeaseStore, *, lease_s: float, deadline_s: float, on_wedged: Callable[[], None]
+        self,
+        store: LeaseStore,
+        *,
+        lease_s: float,
+        deadline_s: float,
+        on_failed: Callable[[str], None],
+        on_wedged: Callable[[], None],
     ) -> None:
-        """``on_wedged`` is called after a job was failed because it ran longer than ``deadline_s``: its
-        thread can't be stopped, so the process has to end."""
+        """``on_failed`` is called with the id of a job that was failed because it ran longer than
+        ``deadline_s``, and ``on_wedged`` after it: its thread can't be stopped, so the process has to end."""
         self._store = store
         self._lease_s = lease_s
         self._deadline_s = deadline_s
+        self._on_failed = on_failed
         self._on_wedged = on_wedged
         self._lock = threading.Lock()
         self._held: dict[str, Lease] = {}
@@ -106,4 +113,5 @@ class LeaseKeeper:
         failure = Failure(
             code=DeadlineExceeded.code, message=f"the job ran longer than {self._deadline_s:g} s"
         )
-        self._store.finish(lease.job.id, lease.job.attempt, Outcome(failure=failure))
+        if self._store.finish(lease.job.id, lease.job.attempt, Outcome(failure=failure)):
+            self._on_failed(lease.job.id)

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 
 from maskline.artifacts import Artifact, result_key
+from maskline.codec import end_document
 from maskline.errors import (
     DependencyError,
     InvalidRequest,
@@ -99,6 +100,12 @@ class Runner:
             logger.info("job started", model=job.request.model)
             try:
                 outcome = self._outcome(job, lease)
+                if outcome.failure is not None:
+                    self._put(
+                        job,
+                        Artifact.FAILURE,
+                        end_document(outcome.state, job.attempt, outcome.failure),
+                    )
             except LeaseLost:
                 logger.info("job lost")
                 self._discard(job)

@@ -14,6 +14,7 @@ from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.adapters.s3_artifacts import S3ArtifactStore
+from maskline.artifact_operations import note_end
 from maskline.catalog import NotACatalog, load_catalog
 from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
@@ -27,6 +28,7 @@ from worker.leases import LeaseKeeper
 from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
 from worker.periodic import Periodic
+from worker.rebuilding import Rebuilder
 from worker.registry import Registry
 from worker.residency import Residency
 from worker.runner import Runner
@@ -40,6 +42,7 @@ _PULSE_S = 5.0
 _PULSES_PER_LIFE = 3
 _OUTBOX_S = 0.5
 _BATCHES_S = 0.5
+_REBUILD_S = 1.0
 _OVERLAY_LOCK_S = 60.0
 WEDGED_EXIT = 70  # EX_SOFTWARE
 
@@ -90,6 +93,7 @@ class Runtime:
             self._jobs,
             lease_s=settings.lease,
             deadline_s=settings.job_deadline,
+            on_failed=self._note_end,
             on_wedged=lambda: self.abandon(WEDGED_EXIT),
         )
         self._fetch = fetcher(self._artifacts, outgoing.get_image, settings.max_image_bytes)
@@ -107,11 +111,19 @@ class Runtime:
         sweeper = Sweeper(
             holder=self.name,
             store=self._jobs,
+            note_end=self._note_end,
             artifacts=self._artifacts,
             queue=CeleryTaskQueue(self.celery),
             interval_s=settings.sweep_interval,
             republish_after_s=settings.republish_after,
             max_attempts=settings.max_attempts,
+        )
+        rebuilder = Rebuilder(
+            holder=self.name,
+            store=self._jobs,
+            artifacts=self._artifacts,
+            others=(),
+            job_expiry_s=settings.job_expiry,
         )
         mover = BatchMover(
             holder=self.name,
@@ -135,6 +147,7 @@ class Runtime:
                 _PULSE_S,
                 lambda: self._directory.publish(self.name, cards, _PULSE_S * _PULSES_PER_LIFE),
             ),
+            Periodic("rebuilder", _REBUILD_S, rebuilder.rebuild_if_lost),
             Periodic("sweeper", settings.sweep_interval, sweeper.sweep),
             Periodic("batches", _BATCHES_S, mover.move),
             Periodic("webhooks", _OUTBOX_S, self._webhooks.deliver_due),
@@ -175,6 +188,11 @@ class Runtime:
             self._keeper.release_all()
         finally:
             os._exit(exit_status)
+
+    def _note_end(self, job_id: str) -> None:
+        job = self._jobs.find(job_id)
+        if job is not None and job.state.is_final:
+            note_end(self._artifacts, job)
 
     def paint_overlay(self, job_id: str) -> None:
         """Paint the overlay of a job, unless another thread or worker does."""

@@ -5,6 +5,7 @@ Every worker has a sweeper, and a lock in Redis lets one of them work at a time.
 
 import secrets
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -30,15 +31,18 @@ class Sweeper:
         *,
         holder: str,
         store: HousekeepingStore,
+        note_end: Callable[[str], None],
         artifacts: ArtifactStore,
         queue: TaskQueue,
         interval_s: float,
         republish_after_s: float,
         max_attempts: int,
     ) -> None:
-        """``holder``: this worker's name; ``interval_s``: between two looks."""
+        """``holder``: this worker's name; ``note_end``: keeps the end of a job in the bucket; ``interval_s``:
+        between two looks."""
         self._holder = holder
         self._store = store
+        self._note_end = note_end
         self._artifacts = artifacts
         self._queue = queue
         self._interval_s = interval_s
@@ -50,10 +54,13 @@ class Sweeper:
         if not self._store.lead("sweep", self._holder, self._interval_s * _LEADS_FOR_INTERVALS):
             return
         began = time.monotonic()
-        lapsed = self._store.reap(self._max_attempts, _LIMIT)
-        for hint in lapsed:
+        reaped = self._store.reap(self._max_attempts, _LIMIT)
+        for hint in reaped.returned:
             logger.warning("lease lapsed", job=hint.job_id)
             self._queue.publish_job(hint)
+        for job_id in reaped.failed:
+            logger.error("job lost too many workers", job=job_id)
+            self._note_end(job_id)
         self._publish_again()
         self._remove_old_embeddings()
         for job_id in self._store.expire(_KEEP_EXPIRED_S, _LIMIT):

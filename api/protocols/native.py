@@ -17,7 +17,7 @@ from api.presenter import Masks, Presenter, require_result
 from api.services import Services
 from api.submission import Submitter
 from api.waiting import wait_for_end
-from maskline.artifact_operations import exists, remove_artifacts
+from maskline.artifact_operations import cancel_job, exists, remove_artifacts
 from maskline.artifacts import Artifact, result_key
 from maskline.errors import (
     ArtifactNotFound,
@@ -198,7 +198,7 @@ class _JobViews:
         problems=(404,),
     )
     def cancel_job(self, job_id: str) -> Response:
-        job = self._jobs.cancel(g.caller.tenant, job_id)
+        job = cancel_job(self._jobs, self._services.artifacts, g.caller.tenant, job_id)
         return self._answer(job, Masks.URL, HTTPStatus.OK)
 
     @operation(

@@ -18,12 +18,13 @@ from maskline.errors import (
     IdempotencyKeyReused,
     ImageTooLarge,
     JobNotFound,
+    JobStoreUnavailable,
     QueueFull,
     WorkerLost,
 )
 from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
 from maskline.keys import ApiKey
-from maskline.ports import Event, Hint, Idempotency, Page
+from maskline.ports import Event, Hint, Idempotency, Page, Reaped
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
 
@@ -67,7 +68,7 @@ def _now_ms() -> int:
 
 @dataclass
 class MemoryJobStore:
-    """``JobStore``, ``LeaseStore`` and ``HousekeepingStore`` in a dictionary."""
+    """``JobStore``, ``LeaseStore``, ``HousekeepingStore`` and ``RebuildingStore`` in a dictionary."""
 
     clock_ms: Callable[[], int] = _now_ms
     _records: dict[str, _Record] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class MemoryJobStore:
     _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
     _turns: dict[_Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     _turn: int = 0
+    _epoch: int | None = 1
     _changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
 
     # -- JobStore
@@ -99,6 +101,7 @@ class MemoryJobStore:
                 return known
             if job.id in self._records:
                 return self.get(job.tenant, job.id)
+            self._require_memory()
             if self.queue_depth() >= max_queued:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
             if idempotency is not None:
@@ -127,8 +130,13 @@ class MemoryJobStore:
             if anew or key not in self._idempotency:
                 self._idempotency[key] = (idempotency.fingerprint, job.id)
 
+    def check(self) -> None:
+        self._require_memory()
+
     def get(self, tenant: str, job_id: str) -> Job:
         job = self.find(job_id)
+        if job is None:
+            self._require_memory()
         if job is None or job.tenant != tenant:
             raise JobNotFound(f"there is no job {job_id!r}")
         return job
@@ -151,6 +159,8 @@ class MemoryJobStore:
                 and (token is None or job_id < token)
             ]
         page = tuple(jobs[:size])
+        if not page:
+            self._require_memory()
         return Page(jobs=page, next_token=page[-1].id if len(jobs) > size else None)
 
     def _place(self, job_id: str) -> int | None:
@@ -227,7 +237,10 @@ class MemoryJobStore:
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         with self._changed:
             if not self._holds(job_id, attempt):
-                return False
+                known = self.find(job_id)
+                if known is None:
+                    self._require_memory()
+                return known is not None and (known.state, known.attempt) == (outcome.state, attempt)
             record = self._records[job_id]
             job = record.job = replace(record.job, timings=outcome.timings, failure=outcome.failure)
             if outcome.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
@@ -235,11 +248,55 @@ class MemoryJobStore:
             self._move(job_id, outcome.state)
             return True
 
+    # -- RebuildingStore
+
+    def epoch(self) -> int | None:
+        return self._epoch
+
+    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+        with self._changed:
+            if job.id in self._records:
+                return False
+            self._turns[_kind(job)].setdefault(job.tenant, self._turn)
+            self._records[job.id] = _Record(job=replace(job, queued_ms=job.created_ms))
+            self._end_turns(job)
+            if idempotency is not None:
+                known = (idempotency.fingerprint, job.id)
+                self._idempotency.setdefault((job.tenant, idempotency.key), known)
+            if job.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
+                self._results[job.tenant, job.result_fingerprint] = job.id
+            if job.finished_ms is not None and job.finished_ms > tell_after_ms:
+                self._emit(job, self.clock_ms())
+            return True
+
+    def begin_epoch(self, number: int) -> None:
+        self._epoch = number
+
+    def lose_memory(self) -> None:
+        """Be as a Redis after FLUSHALL."""
+        with self._changed:
+            for forgotten in (
+                self._records,
+                self._deleted,
+                self._idempotency,
+                self._results,
+                self._outbox,
+                self._dead_letters,
+                self._leaders,
+                self._turns,
+            ):
+                forgotten.clear()
+            self._turn, self._epoch = 0, None
+
+    def _require_memory(self) -> None:
+        if self._epoch is None:
+            raise JobStoreUnavailable("the records are being made anew")
+
     # -- HousekeepingStore
 
-    def reap(self, max_attempts: int, limit: int) -> list[Hint]:
+    def reap(self, max_attempts: int, limit: int) -> Reaped:
         with self._changed:
-            returned = []
+            returned, failed = [], []
             for job_id, record in self._among(JobState.RUNNING, limit, lambda r: r.lease_until_ms):
                 record.losses += 1
                 if record.losses < max_attempts:
@@ -249,7 +306,8 @@ class MemoryJobStore:
                 message = f"{max_attempts} workers died or fell silent while they ran this job"
                 record.job = replace(record.job, failure=Failure(code=WorkerLost.code, message=message))
                 self._move(job_id, JobState.FAILED)
-            return returned
+                failed.append(job_id)
+            return Reaped(returned=tuple(returned), failed=tuple(failed))
 
     def unpublished(self, older_than_s: float, limit: int) -> list[Hint]:
         with self._changed:
@@ -415,7 +473,7 @@ class MemoryArtifactStore:
 
     def keys(self, prefix: str) -> Iterator[str]:
         return iter(
-            [key for bucket, key in self._objects if bucket == self.bucket and key.startswith(prefix)]
+            sorted(key for bucket, key in self._objects if bucket == self.bucket and key.startswith(prefix))
         )
 
     def uri(self, key: str) -> str:

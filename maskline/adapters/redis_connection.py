@@ -13,6 +13,7 @@ from maskline.adapters.redis_links import RedisLinks, Word
 from maskline.errors import JobStoreUnavailable
 
 _UNAVAILABLE = "the job store does not answer; try again in a moment"
+REBUILDING = "the job store's records are being made anew; try again in a moment"
 SOCKET_TIMEOUT_S = 5.0  # a frozen Redis would otherwise block its caller for ever
 
 
@@ -78,6 +79,15 @@ class RedisConnection:
         """
         with translated():
             return self._links.command(*words)
+
+    def require_memory(self) -> None:
+        """Return if what is not in Redis does not exist.
+
+        Raises:
+            JobStoreUnavailable: Redis lost its memory, which is being filled again, or does not answer.
+        """
+        if not self.command("EXISTS", f"{self.prefix}epoch"):
+            raise JobStoreUnavailable(REBUILDING)
 
     def close(self) -> None:
         """Close what nothing uses now."""

@@ -4,6 +4,7 @@ Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own 
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -11,10 +12,10 @@ from typing import TypeVar
 
 from maskline.adapters.ended_jobs import EndedJobs
 from maskline.adapters.redis_changes import ChangeListener
-from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
-from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull, WorkerLost
+from maskline.adapters.redis_connection import REBUILDING, RedisConnection, as_mapping, translated
+from maskline.errors import IdempotencyKeyReused, JobNotFound, JobStoreUnavailable, QueueFull, WorkerLost
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
-from maskline.ports import Event, Hint, Idempotency, Page
+from maskline.ports import Event, Hint, Idempotency, Page, Reaped
 from maskline.requests import EventType, Priority, SegmentationRequest
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
 
 
 class RedisJobStore:
-    """``JobStore``, ``LeaseStore`` and ``HousekeepingStore`` over one Redis."""
+    """``JobStore``, ``LeaseStore``, ``HousekeepingStore`` and ``RebuildingStore`` over one Redis."""
 
     def __init__(
         self,
@@ -122,6 +123,8 @@ class RedisJobStore:
             case "known":
                 assert idempotency is not None  # noqa: S101 (only a request with a key can be known)
                 return self._known(job.tenant, idempotency, details[0])
+            case "lost":
+                raise JobStoreUnavailable(REBUILDING)
             case "there":
                 return self._of(job.tenant, job.id, self.find(job.id))
             case _:
@@ -149,6 +152,9 @@ class RedisJobStore:
     def _idempotency_key(self, tenant: str, idempotency: Idempotency) -> str:
         return f"{self._prefix}idempotency:{tenant}:{idempotency.key}"
 
+    def check(self) -> None:
+        self._connection.require_memory()
+
     def get(self, tenant: str, job_id: str) -> Job:
         return self._of(tenant, job_id, self._ended.find(job_id) or self._read(job_id))
 
@@ -158,6 +164,8 @@ class RedisJobStore:
         return self.find(job_id)
 
     def _of(self, tenant: str, job_id: str, job: Job | None) -> Job:
+        if job is None:
+            self._connection.require_memory()
         if job is None or job.tenant != tenant:
             raise JobNotFound(f"there is no job {job_id!r}")
         return job
@@ -195,11 +203,14 @@ class RedisJobStore:
                 break
             start = f"({ids[-1]}"
         jobs = tuple(found[:size])
+        if not jobs:
+            self._connection.require_memory()
         return Page(jobs=jobs, next_token=jobs[-1].id if len(found) > size else None)
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         record = self._connection.run("cancel", job_id, tenant)
         if not record:
+            self._connection.require_memory()
             raise JobNotFound(f"there is no job {job_id!r}")
         return job_from_record(job_id, as_mapping(record))
 
@@ -207,6 +218,7 @@ class RedisJobStore:
         is_gone = self._connection.run("delete", job_id, tenant)
         self._ended.drop(job_id)  # here and now, elsewhere by the message
         if is_gone is None:
+            self._connection.require_memory()
             raise JobNotFound(f"there is no job {job_id!r}")
 
     def wait(self, tenant: str, job_id: str, after_version: int, timeout_s: float) -> Job:
@@ -234,25 +246,62 @@ class RedisJobStore:
         return bool(self._connection.run("release", job_id, attempt))
 
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
-        return bool(
-            self._connection.run(
-                "finish",
-                job_id,
-                attempt,
-                outcome.state,
-                outcome.timings.to_json() if outcome.timings else "",
-                outcome.failure.to_json() if outcome.failure else "",
-            )
+        ended = self._connection.run(
+            "finish",
+            job_id,
+            attempt,
+            outcome.state,
+            outcome.timings.to_json() if outcome.timings else "",
+            outcome.failure.to_json() if outcome.failure else "",
         )
+        if ended < 0:
+            raise JobStoreUnavailable(REBUILDING)
+        return bool(ended)
+
+    # -- RebuildingStore
+
+    def epoch(self) -> int | None:
+        number = self._connection.command("GET", f"{self._prefix}epoch")
+        return int(number) if number else None
+
+    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+        webhook = job.request.webhook
+        restored = self._connection.run(
+            "restore",
+            job.id,
+            job.tenant,
+            job.request.model or "",
+            job.request.priority,
+            job.request.to_json(),
+            job.image.to_json(),
+            ",".join(webhook.events) if webhook else "",
+            job.created_ms,
+            job.expires_ms,
+            "" if job.finished_ms is None else job.finished_ms,
+            job.state,
+            job.version,
+            job.attempt,
+            job.failure.to_json() if job.failure else "",
+            job.result_fingerprint or "",
+            idempotency.key if idempotency else "",
+            idempotency.fingerprint if idempotency else "",
+            self._idempotency_ms - (time.time_ns() // 1_000_000 - job.created_ms),
+            tell_after_ms,
+        )
+        return bool(restored)
+
+    def begin_epoch(self, number: int) -> None:
+        self._connection.command("SET", f"{self._prefix}epoch", number)
 
     # -- HousekeepingStore
 
-    def reap(self, max_attempts: int, limit: int) -> list[Hint]:
+    def reap(self, max_attempts: int, limit: int) -> Reaped:
         failure = Failure(
             code=WorkerLost.code,
             message=f"{max_attempts} workers died or fell silent while they ran this job",
         )
-        return _hints(self._connection.run("reap", max_attempts, failure.to_json(), limit))
+        returned, failed = self._connection.run("reap", max_attempts, failure.to_json(), limit)
+        return Reaped(returned=tuple(_hints(returned)), failed=tuple(failed))
 
     def unpublished(self, older_than_s: float, limit: int) -> list[Hint]:
         return _hints(self._connection.run("unpublished", int(older_than_s * 1000), limit))

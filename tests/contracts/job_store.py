@@ -2,27 +2,37 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
 
 import pytest
 
-from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull
+from maskline.errors import IdempotencyKeyReused, JobNotFound, JobStoreUnavailable, QueueFull
 from maskline.jobs import Failure, Job, JobState, Outcome
-from maskline.ports import Hint, HousekeepingStore, Idempotency, JobStore, LeaseStore
+from maskline.ports import (
+    Hint,
+    HousekeepingStore,
+    Idempotency,
+    JobStore,
+    LeaseStore,
+    Reaped,
+    RebuildingStore,
+)
 from maskline.requests import EventType, Priority, Webhook
 from tests.factories import SECRET, TIMINGS, make_job
 
 LEASE_S = 30.0
 LAPSED_S = 0.001
 MANY = 1000
+NONE = Reaped(returned=(), failed=())
 SUCCESS = Outcome(timings=TIMINGS)
 FAILURE = Outcome(failure=Failure(code="prediction_failed", message="no"))
 
 
-class Store(JobStore, LeaseStore, HousekeepingStore, Protocol):
-    """All three sides of the records."""
+class Store(JobStore, LeaseStore, HousekeepingStore, RebuildingStore, Protocol):
+    """All sides of the records."""
 
 
 def submit(store: Store, job: Job, *, idempotency: Idempotency | None = None) -> Job:
@@ -49,7 +59,7 @@ def run(store: Store, job: Job, outcome: Outcome = SUCCESS) -> Job:
 
 
 class JobStoreContract:
-    """Inherit, and give a fixture ``store``."""
+    """Inherit, and give the fixtures ``store``, in its first epoch, and ``lose_memory``, which empties it."""
 
     # -- creation
 
@@ -173,8 +183,9 @@ class JobStoreContract:
         job = run(store, submit(store, make_job()), outcome)
         assert (job.state, job.timings, job.failure) == (state, outcome.timings, outcome.failure)
         assert job.finished_ms is not None
-        for late in (SUCCESS, FAILURE):
-            assert not store.finish(job.id, job.attempt, late)
+        assert store.finish(job.id, job.attempt, outcome)  # its first reply may have been lost
+        assert not store.finish(job.id, job.attempt, FAILURE if outcome is SUCCESS else SUCCESS)
+        assert not store.finish(job.id, job.attempt + 1, outcome)
         assert not store.release(job.id, job.attempt)
         assert store.claim(job.id, "w", LEASE_S) is None
         assert store.cancel("default", job.id) == job
@@ -185,7 +196,7 @@ class JobStoreContract:
         slow = store.claim(job.id, "slow", LAPSED_S)
         assert slow is not None
         time.sleep(0.01)
-        assert store.reap(5, MANY) == [Hint(job.id, "grabcut", Priority.INTERACTIVE)]
+        assert store.reap(5, MANY).returned == (Hint(job.id, "grabcut", Priority.INTERACTIVE),)
         fast = store.claim(job.id, "fast", LEASE_S)
         assert fast is not None
         assert fast.attempt == slow.attempt + 1
@@ -202,7 +213,7 @@ class JobStoreContract:
         assert store.renew([(job.id, claimed.attempt)], LEASE_S) == set()
         assert store.renew([], LEASE_S) == set()
         time.sleep(0.01)
-        assert store.reap(5, MANY) == []
+        assert store.reap(5, MANY) == NONE
         assert store.get("default", job.id).state is JobState.RUNNING
 
     def test_a_released_job_waits_again_and_that_is_no_loss(self, store: Store) -> None:
@@ -213,17 +224,17 @@ class JobStoreContract:
             assert claimed.attempt == attempt
             assert store.release(job.id, attempt)
             assert place(store, job) == 1
-        assert store.reap(1, MANY) == []
+        assert store.reap(1, MANY) == NONE
 
     def test_a_job_that_loses_its_workers_is_failed(self, store: Store) -> None:
         job = submit(store, make_job())
         for _ in range(2):
             assert store.claim(job.id, "w", LAPSED_S) is not None
             time.sleep(0.01)
-            assert store.reap(3, MANY) == [Hint(job.id, "grabcut", Priority.INTERACTIVE)]
+            assert store.reap(3, MANY).returned == (Hint(job.id, "grabcut", Priority.INTERACTIVE),)
         assert store.claim(job.id, "w", LAPSED_S) is not None
         time.sleep(0.01)
-        assert store.reap(3, MANY) == []
+        assert store.reap(3, MANY) == Reaped(returned=(), failed=(job.id,))
         failed = store.get("default", job.id)
         assert failed.state is JobState.FAILED
         assert failed.failure is not None
@@ -246,7 +257,7 @@ class JobStoreContract:
         assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
         assert not store.finish(job.id, claimed.attempt, SUCCESS)
         assert store.find(job.id) is None
-        assert store.reap(3, MANY) == []
+        assert store.reap(3, MANY) == NONE
         assert store.expire(60, MANY) == [job.id]  # its artifacts are still to be removed
         store.forget(job.id)
         assert store.expire(60, MANY) == []
@@ -419,6 +430,80 @@ class JobStoreContract:
         [event] = store.due_events(MANY, 0)
         store.bury_event(event.id)
         assert store.due_events(MANY, 0) == []
+
+    # -- a memory that was lost
+
+    def test_a_store_without_memory_takes_and_denies_nothing(
+        self, store: Store, lose_memory: Callable[[], None]
+    ) -> None:
+        job = submit(store, make_job())
+        claimed = store.claim(job.id, "w", LEASE_S)
+        assert claimed is not None
+        assert store.epoch() == 1
+        lose_memory()
+        assert store.epoch() is None
+        for call in (
+            lambda: store.get("default", job.id),
+            lambda: store.cancel("default", job.id),
+            lambda: store.delete("default", job.id),
+            lambda: store.create(make_job(), None, MANY),
+            lambda: store.page("default", state=None, model=None, size=5, token=None),
+            lambda: store.finish(job.id, claimed.attempt, SUCCESS),
+        ):
+            with pytest.raises(JobStoreUnavailable):
+                call()
+        assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
+        assert store.claim(job.id, "w", LEASE_S) is None
+        store.begin_epoch(2)
+        assert store.epoch() == 2
+        with pytest.raises(JobNotFound):
+            store.get("default", job.id)
+        assert not store.finish(job.id, claimed.attempt, SUCCESS)
+
+    def test_a_restored_job_waits_and_fences_its_earlier_attempts_off(
+        self, store: Store, lose_memory: Callable[[], None]
+    ) -> None:
+        promise = Idempotency(key="k", fingerprint="f")
+        job = submit(store, make_job(), idempotency=promise)
+        held = store.claim(job.id, "w", LEASE_S)
+        assert held is not None
+        lose_memory()
+        assert store.restore(replace(job, attempt=1000, version=1000, place=None), promise, 0)
+        assert not store.restore(replace(job, attempt=2000), promise, 0)
+        store.begin_epoch(2)
+        assert store.get("default", job.id) == replace(job, attempt=1000, version=1000, place=1)
+        assert store.recall("default", promise) == store.get("default", job.id)
+        assert store.unpublished(60, MANY) == [Hint(job.id, "grabcut", Priority.INTERACTIVE)]
+        assert store.page("default", state=JobState.QUEUED, model=None, size=5, token=None).jobs
+        again = store.claim(job.id, "w", LEASE_S)
+        assert again is not None
+        assert again.attempt == 1001
+        assert not store.finish(job.id, held.attempt, SUCCESS)
+        assert store.finish(job.id, again.attempt, SUCCESS)
+
+    def test_a_restored_end_stands_and_is_told_once_more(
+        self, store: Store, lose_memory: Callable[[], None]
+    ) -> None:
+        webhook = Webhook(url="https://example.com", secret=SECRET)
+        job = run(store, submit(store, replace(make_job(webhook=webhook), result_fingerprint="f")))
+        failed = run(store, submit(store, make_job(webhook=webhook)), FAILURE)
+        told = {event.id for event in store.due_events(MANY, 60)}
+        lose_memory()
+        for one in (job, failed):
+            assert one.finished_ms is not None
+            known = replace(one, timings=None, worker=None, started_ms=None)
+            assert store.restore(known, None, one.finished_ms - 1)
+            assert store.find(one.id) == replace(known, queued_ms=known.created_ms)
+        store.begin_epoch(2)
+        assert {event.id for event in store.due_events(MANY, 60)} == told
+        assert store.recall_result("default", "f") == store.find(job.id)
+        assert store.finish(job.id, job.attempt, SUCCESS)
+        assert not store.finish(job.id, job.attempt, FAILURE)
+        assert store.claim(job.id, "w", LEASE_S) is None
+        assert store.queue_depth() == 0
+        lose_memory()
+        assert store.restore(job, None, job.finished_ms or 0)
+        assert store.due_events(MANY, 60) == []
 
     # -- waiting and leading
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from queue import Queue
 
@@ -38,8 +38,16 @@ class TestRedisJobStore(JobStoreContract):
     @pytest.fixture
     def store(self, connection: RedisConnection) -> Iterator[Store]:
         store = RedisJobStore(connection, idempotency_expiry_s=60)
+        store.begin_epoch(1)
         yield store
         store.close()
+
+    @pytest.fixture
+    def lose_memory(self, connection: RedisConnection) -> Callable[[], None]:
+        def lose() -> None:
+            connection.redis.delete(*connection.redis.scan_iter(f"{PREFIX}*"))
+
+        return lose
 
     def test_an_absent_redis_is_told_as_such(self) -> None:
         absent = RedisConnection(f"redis://127.0.0.1:{free_port()}/0", PREFIX)

@@ -3,6 +3,9 @@
 local _, id, tenant, model, priority, request, image, expiry, idempotency_key, fingerprint, memory, events,
   max_queued, list, message, result_fingerprint = unpack(ARGV)
 
+if not is_whole() then
+  return { 'lost' }
+end
 local idempotency = prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key
 if idempotency_key ~= '' then
   local known = redis.call('GET', idempotency)

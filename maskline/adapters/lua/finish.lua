@@ -1,13 +1,20 @@
 -- ARGV: id, attempt, state, timings or '', failure or ''
+-- Returns 1 if the job has ended so by this attempt, 0 if it has not, -1 if that can't be told.
 local _, id, attempt, state, timings, failure = unpack(ARGV)
+local record = record_of(id)
 if not holds(id, attempt) then
-  return 0
+  -- The reply may have been lost, or the record was made anew from what the attempt had stored.
+  local ended, by = unpack(redis.call('HMGET', record, 'state', 'attempt'))
+  if ended == state and by == attempt then
+    return 1
+  end
+  return is_whole() and 0 or -1
 end
 if timings ~= '' then
-  redis.call('HSET', record_of(id), 'timings', timings)
+  redis.call('HSET', record, 'timings', timings)
 end
 if failure ~= '' then
-  redis.call('HSET', record_of(id), 'failure', failure)
+  redis.call('HSET', record, 'failure', failure)
 end
 move(id, state, now_ms())
 if state == 'succeeded' then

@@ -1,5 +1,6 @@
 -- What every script shares. ARGV[1] is the prefix of all keys.
 --
+-- epoch                  number of this Redis' memory, from 1; missing: it lost its memory, and is to be filled again
 -- job:{id}               hash    the record
 -- published              zset    queued jobs, by the time of their latest message
 -- queue:{priority}:{tenant}:{model}  zset  a tenant's queued jobs of one kind, oldest first
@@ -23,6 +24,10 @@ local prefix = ARGV[1]
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function is_whole()
+  return redis.call('EXISTS', prefix .. 'epoch') == 1
 end
 
 local function record_of(id)

@@ -52,7 +52,7 @@ def worker(api: Api, failure: Failure | None = None) -> Iterator[None]:
                 if failure is None:
                     api.finish(job.id)
                 elif claimed := api.jobs.claim(job.id, "w", 60):
-                    api.jobs.finish(job.id, claimed.attempt, Outcome(failure=failure))
+                    api.jobs.finish(claimed.id, claimed.attempt, Outcome(failure=failure))
 
     thread = threading.Thread(target=work)
     thread.start()

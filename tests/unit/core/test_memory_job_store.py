@@ -1,10 +1,18 @@
+"""The in-memory double, held to the promises of the job store."""
+
+from collections.abc import Callable
+
 import pytest
 
 from maskline.adapters.memory import MemoryJobStore
-from tests.contracts.job_store import JobStoreContract, Store
+from tests.contracts.job_store import JobStoreContract
 
 
 class TestMemoryJobStore(JobStoreContract):
     @pytest.fixture
-    def store(self) -> Store:
+    def store(self) -> MemoryJobStore:
         return MemoryJobStore()
+
+    @pytest.fixture
+    def lose_memory(self, store: MemoryJobStore) -> Callable[[], None]:
+        return store.lose_memory

@@ -100,17 +100,17 @@ class World:
     def work(self, failing: Callable[[Job], bool] = lambda job: False) -> int:
         """End every job that waits; how many these were."""
         waiting = self.queued()
-        for job in waiting:
-            claimed = self.jobs.claim(job.id, "w", 60)
-            assert claimed is not None
+        for hint in waiting:
+            job = self.jobs.claim(hint.id, "w", 60)
+            assert job is not None
             if failing(job):
                 outcome = Outcome(failure=Failure(code="image_unreadable", message="no image"))
             else:
                 outcome = Outcome(timings=TIMINGS)
                 for file in (Artifact.CATEGORY_MASK, Artifact.CONFIDENCE_MASK):
-                    key = result_key(job.id, claimed.attempt, file)
+                    key = result_key(job.id, job.attempt, file)
                     self.artifacts.put(key, b"PNG", "image/png")
-            assert self.jobs.finish(job.id, claimed.attempt, outcome)
+            assert self.jobs.finish(job.id, job.attempt, outcome)
         return len(waiting)
 
     def progress(self, batch: Batch) -> Progress:

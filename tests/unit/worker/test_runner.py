@@ -56,7 +56,7 @@ class Bench:
             max_bytes=None,
             batch_wait_s=0,
         )
-        self.keeper = LeaseKeeper(self.jobs, lease_s=LEASE_S, deadline_s=60, on_wedged=lambda: None)
+        self.keeper = LeaseKeeper(self.jobs, lease_s=LEASE_S, deadline_s=60, on_failed=print, on_wedged=print)
         self.fetch = fetcher(self.artifacts, OutgoingClient().get_image, LIMITS.max_bytes)
         self.before_model: Callable[[], object] = lambda: None
 
@@ -105,7 +105,7 @@ def bench() -> Bench:
 def test_a_job_ends_with_everything_that_was_asked_for(bench: Bench) -> None:
     job = bench.run(bench.queue(prompts=[Prompt(label="disc", box=DISC_BOX)], outputs=tuple(OF_EVERY_MODEL)))
     assert job.state is JobState.SUCCEEDED
-    assert bench.stored(job) == {artifact.value for artifact in Artifact} - {Artifact.EMBEDDING}
+    assert bench.stored(job) == {str(one) for one in Artifact} - {Artifact.EMBEDDING, Artifact.FAILURE}
     result = ResultDocument.model_validate_json(
         bench.artifacts.get(result_key(job.id, 1, Artifact.PREDICTION))
     )
@@ -142,7 +142,7 @@ def test_a_worker_without_what_draws_says_so(bench: Bench, monkeypatch: pytest.M
     assert job.failure is not None
     assert job.failure.code == "output_unavailable"
     assert "maskline[pictures]" in job.failure.message
-    assert bench.stored(job) == set()
+    assert bench.stored(job) == {"failure.json"}
 
 
 def test_the_overlay_made_later_is_the_one_made_at_once(bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_a_faulty_job_fails_with_its_code(bench: Bench, body: bytes, request_: A
     assert job.state is JobState.FAILED
     assert job.failure is not None
     assert job.failure.code == code
-    assert bench.stored(job) == set()
+    assert bench.stored(job) == {"failure.json"}
 
 
 def test_a_model_that_raises_fails_the_job_without_telling_why(bench: Bench) -> None:
@@ -237,8 +237,14 @@ def test_an_image_url_inside_the_network_is_not_fetched(bench: Bench) -> None:
 
 
 def test_a_job_over_its_deadline_is_failed_and_the_worker_told(bench: Bench) -> None:
-    wedged: list[bool] = []
-    keeper = LeaseKeeper(bench.jobs, lease_s=LEASE_S, deadline_s=0, on_wedged=lambda: wedged.append(True))
+    told: list[str] = []
+    keeper = LeaseKeeper(
+        bench.jobs,
+        lease_s=LEASE_S,
+        deadline_s=0,
+        on_failed=told.append,
+        on_wedged=lambda: told.append("wedged"),
+    )
     claimed = bench.jobs.claim(bench.queue().id, "w", LEASE_S)
     assert claimed is not None
     with keeper.holding(claimed) as lease:
@@ -247,7 +253,7 @@ def test_a_job_over_its_deadline_is_failed_and_the_worker_told(bench: Bench) -> 
     ended = bench.jobs.get(claimed.tenant, claimed.id)
     assert ended.failure is not None
     assert ended.failure.code == "deadline_exceeded"
-    assert wedged
+    assert told == [claimed.id, "wedged"]
 
 
 def test_what_a_worker_holds_can_be_given_back(bench: Bench) -> None:
@@ -260,10 +266,15 @@ def test_what_a_worker_holds_can_be_given_back(bench: Bench) -> None:
 
 
 class TestSweeper:
+    @pytest.fixture(autouse=True)
+    def _notes(self) -> None:
+        self.noted: list[str] = []
+
     def sweeper(self, bench: Bench, queue: MemoryTaskQueue, holder: str = "s") -> Sweeper:
         return Sweeper(
             holder=holder,
             store=bench.jobs,
+            note_end=self.noted.append,
             artifacts=bench.artifacts,
             queue=queue,
             interval_s=60,
@@ -283,6 +294,18 @@ class TestSweeper:
         now[0] += 4000
         self.sweeper(bench, queue).sweep()
         assert queue.jobs[1:] == [Hint(forgotten.id, "grabcut", Priority.BULK)]
+
+    def test_the_end_of_a_job_that_lost_its_workers_is_noted(self, bench: Bench) -> None:
+        now = [1_000_000]
+        bench.jobs.clock_ms = lambda: now[0]
+        job = bench.queue()
+        for _ in range(3):
+            assert bench.jobs.claim(job.id, "w", 1) is not None
+            assert self.noted == []
+            now[0] += 2000
+            self.sweeper(bench, MemoryTaskQueue()).sweep()
+        assert self.noted == [job.id]
+        assert bench.jobs.get(job.tenant, job.id).state is JobState.FAILED
 
     def test_messages_that_nobody_takes_do_not_pile_up(self, bench: Bench) -> None:
         queue = MemoryTaskQueue()
@@ -313,7 +336,7 @@ class TestSweeper:
         for place in places:
             bench.artifacts.put(place, b"embedding", "application/octet-stream")
         self.sweeper(bench, MemoryTaskQueue()).sweep()
-        assert list(bench.artifacts.keys("embeddings/")) == places[:2]
+        assert set(bench.artifacts.keys("embeddings/")) == set(places[:2])
         bench.artifacts.put(places[2], b"embedding", "application/octet-stream")
         self.sweeper(bench, MemoryTaskQueue()).sweep()
         assert bench.artifacts.get(places[2]) == b"embedding", "the next look is an hour later"

@@ -1,0 +1,37 @@
+-- ARGV: id, tenant, model, priority, request, image, events, ms since 1970 at which it was accepted, expires, and
+--       ended (or ''), state, version, attempt, failure or '', result fingerprint or '', idempotency key or '',
+--       fingerprint, ms of its memory, ms since 1970 after which an end is told of once more
+-- A job that is there stays as it is.
+local _, id, tenant, model, priority, request, image, events, created, expires, finished, state, version, attempt,
+  failure, result_fingerprint, idempotency_key, fingerprint, memory, tell_after = unpack(ARGV)
+local record = record_of(id)
+if redis.call('EXISTS', record) == 1 then
+  return 0
+end
+redis.call('HSET', record,
+  'tenant', tenant, 'state', state, 'version', version, 'attempt', attempt,
+  'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
+  'created_ms', created, 'expires_ms', expires, 'result_fingerprint', result_fingerprint)
+redis.call('ZADD', prefix .. 'jobs:' .. tenant, 0, id)
+redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':' .. state, 0, id)
+redis.call('ZADD', prefix .. 'expiry', expires, id)
+if idempotency_key ~= '' and tonumber(memory) > 0 then
+  redis.call('SET', prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key, fingerprint .. ' ' .. id,
+    'NX', 'PX', memory)
+end
+if state == 'queued' then
+  enqueue(id, created)
+  redis.call('ZADD', prefix .. 'published', 0, id)  -- no message stands for it
+  return 1
+end
+redis.call('HSET', record, 'queued_ms', created, 'finished_ms', finished)
+if failure ~= '' then
+  redis.call('HSET', record, 'failure', failure)
+end
+if state == 'succeeded' then
+  remember_result(id)
+end
+if tonumber(finished) > tonumber(tell_after) then
+  emit(id, state, events, version, now_ms())
+end
+return 1

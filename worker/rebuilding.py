@@ -1,0 +1,186 @@
+"""Filling a Redis again that lost its memory, from what the bucket holds.
+
+Each accepted job is in the bucket, and so is what came of it: the files of an attempt that ended it, or a
+note of its end. Where an attempt had stored its result and could not say so any more, the job counts as ended
+by it. The others wait again, with attempt numbers above all given before, which fences off whoever held them.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, islice
+
+import structlog
+from pydantic import ValidationError
+
+from maskline.artifacts import EPOCHS, RESULTS, SUBMISSIONS, Artifact, end_key, epoch_key, job_of, result_key
+from maskline.codec import EndDocument, NotASubmission, SubmissionDocument, split_submission
+from maskline.errors import ArtifactNotFound
+from maskline.jobs import Job, JobState
+from maskline.ports import ArtifactStore, RebuildingStore
+
+logger = structlog.get_logger(module=__name__)
+
+_LEAD_S = 10.0
+_TOGETHER = 64  # jobs, within less than the lead
+_AT_ONCE = 16  # reads of the bucket
+_TAIL_BYTES = 1 << 16  # of a submission, in which its document is nearly always whole
+_PER_EPOCH = 1000  # attempts and versions of a job within an epoch are fewer
+_TELL_S = 3 * 24 * 3600.0  # for so long a webhook may be tried: an end as late may not have been told
+_KEEP_EXPIRED_S = 24 * 3600.0
+
+
+class LeadLost(Exception):
+    """Another worker rebuilds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Remains:
+    """What the bucket has of one job."""
+
+    job_id: str
+    submission: str
+    """Its key."""
+    has_end: bool
+    results: dict[int, set[str]]
+    """The names of the files of each attempt."""
+
+
+class Rebuilder:
+    """Looks whether Redis lost its memory, and if so fills it."""
+
+    def __init__(
+        self,
+        *,
+        holder: str,
+        store: RebuildingStore,
+        artifacts: ArtifactStore,
+        others: Iterable[Callable[[], object]],
+        job_expiry_s: float,
+    ) -> None:
+        """``holder``: this worker's name; ``others``: put in what else is kept in the bucket;
+        ``job_expiry_s``: of jobs that do not say."""
+        self._holder = holder
+        self._store = store
+        self._artifacts = artifacts
+        self._others = tuple(others)
+        self._job_expiry_ms = int(job_expiry_s * 1000)
+
+    def rebuild_if_lost(self) -> None:
+        """Look once.
+
+        Raises:
+            DependencyError: Redis or the bucket does not answer; calling again finishes it.
+        """
+        if self._store.epoch() is not None or not self._store.lead("rebuild", self._holder, _LEAD_S):
+            return
+        began = time.monotonic()
+        number = 1 + max(map(_epoch_of, self._artifacts.keys(EPOCHS)), default=0)
+        self._artifacts.put(epoch_key(number), b"", "text/plain")
+        for restore in self._others:
+            restore()
+        try:
+            jobs = self._restore_jobs(number)
+        except LeadLost:
+            logger.warning("another worker makes the records anew", epoch=number)
+            return
+        self._store.begin_epoch(number)
+        logger.warning("records made anew", epoch=number, jobs=jobs, s=round(time.monotonic() - began, 1))
+
+    def _restore_jobs(self, number: int) -> int:
+        restored = 0
+        remains = self._remains()
+        with ThreadPoolExecutor(_AT_ONCE, "rebuild") as threads:
+            while together := list(islice(remains, _TOGETHER)):
+                for restores in threads.map(partial(self._restore, number), together):
+                    restored += restores
+                if not self._store.lead("rebuild", self._holder, _LEAD_S):
+                    raise LeadLost
+        return restored
+
+    def _remains(self) -> Iterator[_Remains]:
+        """Job by job: both listings are in the order of the ids."""
+        results = groupby(self._artifacts.keys(RESULTS), job_of)
+        result_id, result_keys = next(results, (None, iter(())))
+        for job_id, keys in groupby(self._artifacts.keys(SUBMISSIONS), job_of):
+            while result_id is not None and result_id < job_id:
+                result_id, result_keys = next(results, (None, iter(())))
+            mine = list(keys)
+            submissions = [key for key in mine if key != end_key(job_id)]
+            if submissions:
+                yield _Remains(
+                    job_id=job_id,
+                    submission=submissions[0],
+                    has_end=len(mine) > len(submissions),
+                    results=_by_attempt(result_keys) if result_id == job_id else {},
+                )
+
+    def _restore(self, number: int, remains: _Remains) -> bool:
+        try:
+            document = self._document(remains.submission)
+        except ArtifactNotFound:  # deleted just now
+            return False
+        except (NotASubmission, ValidationError):
+            logger.error("not a submission", key=remains.submission)
+            return False
+        now_ms = time.time_ns() // 1_000_000
+        created_ms = document.created_ms or now_ms
+        job = Job(
+            id=remains.job_id,
+            tenant=document.tenant,
+            request=document.request,
+            image=document.image,
+            result_fingerprint=document.result_fingerprint,
+            created_ms=created_ms,
+            expires_ms=document.expires_ms or created_ms + self._job_expiry_ms,
+            version=number * _PER_EPOCH,
+            attempt=(number - 1) * _PER_EPOCH,
+        )
+        known = self._end_of(remains, job, now_ms)
+        return self._store.restore(known, document.idempotency, now_ms - int(_TELL_S * 1000))
+
+    def _document(self, key: str) -> SubmissionDocument:
+        start = max(0, self._artifacts.size(key) - _TAIL_BYTES)
+        _, chunks = self._artifacts.stream(key, start=start)
+        tail = b"".join(chunks)
+        try:
+            return split_submission(tail)[1]
+        except NotASubmission:
+            if start == 0:
+                raise
+            return split_submission(self._artifacts.get(key))[1]
+
+    def _end_of(self, remains: _Remains, job: Job, now_ms: int) -> Job:
+        """The job as it ended, or as it waits."""
+        if remains.has_end:
+            return self._as_told(job, end_key(job.id))
+        for attempt, names in sorted(remains.results.items(), reverse=True):
+            if Artifact.PREDICTION in names:
+                return replace(job, state=JobState.SUCCEEDED, attempt=attempt, finished_ms=job.created_ms)
+            if Artifact.FAILURE in names:
+                return self._as_told(job, result_key(job.id, attempt, Artifact.FAILURE))
+        if job.expires_ms <= now_ms:
+            expires_ms = now_ms + int(_KEEP_EXPIRED_S * 1000)
+            return replace(job, state=JobState.EXPIRED, finished_ms=now_ms, expires_ms=expires_ms)
+        return job
+
+    def _as_told(self, job: Job, key: str) -> Job:
+        end = EndDocument.model_validate_json(self._artifacts.get(key))
+        return replace(
+            job, state=end.state, attempt=end.attempt, failure=end.failure, finished_ms=end.finished_ms
+        )
+
+
+def _epoch_of(key: str) -> int:
+    return int(key.removeprefix(EPOCHS))
+
+
+def _by_attempt(keys: Iterable[str]) -> dict[int, set[str]]:
+    attempts: defaultdict[int, set[str]] = defaultdict(set)
+    for key in keys:
+        _, _, attempt, name = key.split("/")
+        attempts[int(attempt)].add(name)
+    return attempts
