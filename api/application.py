@@ -18,11 +18,9 @@ from api import keys, models, protocols, service_routes
 from api.authentication import KeyBearer, authenticate, key_of
 from api.body import BROKEN_OFF
 from api.errors import install_error_handlers
+from api.scopes import scopes_of
 from api.services import Services
 from api.waiting import leave_seat
-
-_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/info"})
-_OPEN_FOLDERS = ("/docs/", "/v1/artifacts/")
 
 _DRAINED_IMAGES = 4  # as many of the largest size does a refused request get to send
 _CHUNK_BYTES = 1 << 18
@@ -62,6 +60,7 @@ def _takes_the_rest(protocol: ModuleType) -> bool:
 def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) -> None:
     admin_key = services.settings.admin_key
     admin_key_text = admin_key.get_secret_value() if admin_key else None
+    needed_scope = scopes_of(app)
     if admin_key is None:
         logger.warning("no key is asked for: everybody is the administrator; set MASKLINE_ADMIN_KEY")
 
@@ -74,12 +73,15 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
         job_id = (asked.view_args or {}).get("job_id")
         known = {"job": job_id} if job_id else {}
         structlog.contextvars.bind_contextvars(request=request_id, **known)
-        is_front_page = asked.path == "/" and asked.method in ("GET", "HEAD")
-        is_open = asked.path in _OPEN_PATHS or asked.path.startswith(_OPEN_FOLDERS)
-        if not is_front_page and not is_open:
-            elsewhere = (bearer.key_in(asked, services.settings.max_image_bytes) for bearer in bearers)
-            key = key_of(asked) or next(filter(None, elsewhere), None)
-            g.caller = authenticate(key, admin_key_text, services.keys)
+        endpoint = asked.endpoint
+        scope = needed_scope(endpoint, asked.method) if endpoint else None
+        if endpoint and scope is None:
+            return
+        elsewhere = (bearer.key_in(asked, services.settings.max_image_bytes) for bearer in bearers)
+        key = key_of(asked) or next(filter(None, elsewhere), None)
+        g.caller = caller = authenticate(key, admin_key_text, services.keys)
+        if scope is not None:  # else there is no such route, which only those with a key are told
+            caller.require(scope)
 
     @app.teardown_request
     def rise(_: BaseException | None) -> None:

@@ -17,6 +17,7 @@ from pydantic.json_schema import models_json_schema
 
 from api.errors import PROBLEM_MEDIA_TYPE, faults_of
 from maskline.errors import InvalidRequest
+from maskline.keys import Scope
 from maskline.resources import Problem
 
 JsonSchema = dict[str, Any]
@@ -50,6 +51,8 @@ class Operation:
     """Body of the errors; anything but a ``Problem`` is plain JSON."""
     is_open: bool = False
     """Whether it needs no key."""
+    scope: Scope | None = None
+    """What a key needs for it; None: what its method says (``api/scopes.py``)."""
 
 
 def operation(
@@ -65,6 +68,7 @@ def operation(
     problems: tuple[int, ...] = (),
     problem: type[BaseModel] = Problem,
     is_open: bool = False,
+    scope: Scope | None = None,
 ) -> Callable[[View], View]:
     """Describe a view; with ``query`` it is called with the validated model as ``query``."""
 
@@ -87,6 +91,7 @@ def operation(
             problems=problems,
             problem=problem,
             is_open=is_open,
+            scope=scope,
         )
         return validated  # type: ignore[return-value]
 
@@ -177,7 +182,7 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
         parameters += _query_parameters(op.image_query, "Where the body is the image. ")
     answers = {str(status): _answer(status, contents) for status, contents in op.answers.items()}
     problem_media_type = PROBLEM_MEDIA_TYPE if op.problem is Problem else "application/json"
-    problems = op.problems if op.is_open else (*op.problems, 401)
+    problems = op.problems if op.is_open else (*op.problems, 401, 403)
     for status in sorted({*problems, 503}):
         answers.setdefault(str(status), _answer(status, {problem_media_type: op.problem}))
     described: JsonSchema = {
@@ -257,7 +262,7 @@ _STATUS_WORDS = {
     204: "Done; nothing to say",
     400: "The body can't be read",
     401: "No key, or not a good one",
-    403: "The key may not do this",
+    403: "The key lacks the scope for this",
     404: "There is no such thing",
     408: "It did not end in time, and goes on",
     409: "The job is in another state",
