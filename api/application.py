@@ -62,7 +62,9 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
     admin_key_text = admin_key.get_secret_value() if admin_key else None
     needed_scope = scopes_of(app)
     if admin_key is None:
-        logger.warning("no key is asked for: everybody is the administrator; set MASKLINE_ADMIN_KEY")
+        logger.warning(
+            "no key is asked for: everybody on this machine is the administrator; set MASKLINE_ADMIN_KEY"
+        )
 
     @app.before_request
     def enter() -> None:

@@ -98,8 +98,8 @@ class NewKey(WireModel):
     tenant: Tenant = DEFAULT_TENANT
     """Whose jobs it reaches; a tenant is there as soon as a key names it."""
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = DEFAULT_SCOPES
-    """What it may do: ``submit`` (make, cancel, delete), ``read`` (look), ``admin`` (the keys of all tenants);
-    none includes another."""
+    """What it may do: ``submit`` (make, cancel, delete), ``read`` (look), ``admin`` (all tenants' keys); none
+    includes another."""
     expires_in: Annotated[int, Field(ge=MIN_EXPIRES_IN_S, le=MAX_EXPIRES_IN_S)] | None = None
     """Seconds; left out: it does not expire."""
 

@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from maskline.plain_words import words
@@ -50,7 +58,7 @@ class Settings(BaseModel):
 
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """API key that may do everything, the making of other keys included; at least 16 characters.
-    Unset: no key is asked for."""
+    Unset: no key is asked for, and the API listens on loopback alone."""
     url_secret: SecretStr | None = None
     """Signs the artifact URLs that the API serves itself; must be the same in all API processes."""
     webhook_secret: SecretStr | None = None
@@ -131,6 +139,13 @@ class Settings(BaseModel):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("import_buckets", "export_buckets")
+    @classmethod
+    def _leave_out_our_own(cls, buckets: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("s3_bucket") in buckets:
+            raise ValueError("the bucket of MASKLINE_S3_BUCKET holds the jobs of all tenants; give others")
+        return buckets
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -24,10 +24,9 @@ def create_key(
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, this once."""
+    scopes = scope or DEFAULT_SCOPES
     with connect(url, api_key) as client:
-        created = client.create_key(
-            name, tenant=tenant, scopes=scope or DEFAULT_SCOPES, expires_in=expires_in
-        )
+        created = client.create_key(name, tenant=tenant, scopes=scopes, expires_in=expires_in)
     if as_json:
         print_json(created)
         return

@@ -52,6 +52,11 @@ def test_the_environment_is_read_and_the_rest_left_alone() -> None:
         ({"MASKLINE_LEASE": "0", "MASKLINE_MAX_WAIT": "x"}, "MASKLINE_LEASE: .*\nMASKLINE_MAX_WAIT: "),
         ({"MASKLINE_LEESE": "1"}, "MASKLINE_LEESE: there is no such setting"),
         ({"MASKLINE_ADMIN_KEY": ""}, "MASKLINE_ADMIN_KEY: .*16"),
+        ({"MASKLINE_IMPORT_BUCKETS": "a,maskline"}, "MASKLINE_IMPORT_BUCKETS: .*all tenants"),
+        (
+            {"MASKLINE_S3_BUCKET": "b", "MASKLINE_EXPORT_BUCKETS": "b"},
+            "MASKLINE_EXPORT_BUCKETS: .*all tenants",
+        ),
         ({"MASKLINE_LOG_LEVEL": "debug"}, "MASKLINE_LOG_LEVEL: .*'DEBUG'"),
     ],
 )
