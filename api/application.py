@@ -18,6 +18,7 @@ from api import keys, models, protocols, service_routes
 from api.authentication import KeyBearer, authenticate, key_of
 from api.body import BROKEN_OFF
 from api.errors import install_error_handlers
+from api.limits import tell_limits
 from api.scopes import scopes_of
 from api.services import Services
 from api.waiting import leave_seat
@@ -93,6 +94,7 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
     def leave(response: Response) -> Response:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             _drain(_DRAINED_IMAGES * services.settings.max_image_bytes)
+        tell_limits(response)
         response.headers.add("X-Request-Id", g.request_id)
         response.headers.add("X-Content-Type-Options", "nosniff")
         is_look = request.method == "GET" and response.status_code < HTTPStatus.BAD_REQUEST

@@ -269,7 +269,7 @@ _STATUS_WORDS = {
     413: "Too large",
     415: "A type that is not taken",
     422: "Something in the request is wrong; `errors` says what",
-    429: "Too much waits already",
+    429: "Too much waits already, or was submitted of late",
     503: "Not now; try again after `Retry-After` seconds",
     504: "It did not end in time, and goes on",
 }

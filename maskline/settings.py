@@ -17,8 +17,10 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, from_json
 
+from maskline.keys import Tenant
+from maskline.limits import MaxQueued, SubmitBurst, SubmitRate, TenantLimits
 from maskline.plain_words import words
 
 ENVIRONMENT_PREFIX = "MASKLINE_"
@@ -117,6 +119,17 @@ class Settings(BaseModel):
     """Seconds for which an artifact's URL works."""
     max_queued: Annotated[int, Field(ge=1)] = 100_000
     """Jobs that may wait; more are refused with 429."""
+    max_queued_per_tenant: MaxQueued | None = None
+    """Jobs of one tenant that may wait, those of its batches included; more are refused with 429. Unset: any
+    number."""
+    submit_rate: SubmitRate | None = None
+    """Submissions a second that each tenant may make, on average; more are refused with 429. Unset: any
+    number."""
+    submit_burst: SubmitBurst = 20
+    """Submissions that a tenant may make at once, where `MASKLINE_SUBMIT_RATE` is set."""
+    tenant_limits: dict[Tenant, TenantLimits] = {}
+    """Limits of some tenants, as JSON: `{"lab": {"submitRate": 5, "submitBurst": 50, "maxQueued": 9}}`;
+    what is left out is as for all, `null` is any number."""
 
     max_image_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Largest image, in bytes."""
@@ -140,12 +153,32 @@ class Settings(BaseModel):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("tenant_limits", mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return from_json(value)
+        except ValueError as error:
+            raise ValueError(f"this is no JSON: {error}") from error
+
     @field_validator("import_buckets", "export_buckets")
     @classmethod
     def _leave_out_our_own(cls, buckets: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if info.data.get("s3_bucket") in buckets:
             raise ValueError("the bucket of MASKLINE_S3_BUCKET holds the jobs of all tenants; give others")
         return buckets
+
+    def limits_of(self, tenant: str) -> TenantLimits:
+        """What a tenant may submit."""
+        limits = TenantLimits(
+            submit_rate=self.submit_rate,
+            submit_burst=self.submit_burst,
+            max_queued=self.max_queued_per_tenant,
+        )
+        own = self.tenant_limits.get(tenant)
+        return limits if own is None else limits.model_copy(update=own.model_dump(exclude_unset=True))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from maskline.adapters.ended_jobs import EndedJobs
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
-from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull, WorkerLost
+from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull, TenantQueueFull, WorkerLost
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
 from maskline.ports import Event, Hint, Idempotency, Page
 from maskline.requests import EventType, Priority, SegmentationRequest
@@ -90,7 +90,13 @@ class RedisJobStore:
         known = self._connection.command("GET", self._idempotency_key(tenant, idempotency))
         return self._known(tenant, idempotency, known) if known else None
 
-    def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
+    def create(
+        self,
+        job: Job,
+        idempotency: Idempotency | None,
+        max_queued: int,
+        max_queued_of_tenant: int | None = None,
+    ) -> Job:
         webhook = job.request.webhook
         hint = Hint(job.id, job.request.model or "", job.request.priority)
         broker_list, message = self._make_message(hint) if self._make_message else ("", "")
@@ -111,6 +117,7 @@ class RedisJobStore:
             broker_list,
             message,
             job.result_fingerprint or "",
+            max_queued_of_tenant or 0,
         )
         match status:
             case "created":
@@ -124,6 +131,8 @@ class RedisJobStore:
                 return self._known(job.tenant, idempotency, details[0])
             case "there":
                 return self._of(job.tenant, job.id, self.find(job.id))
+            case "tenant_full":
+                raise TenantQueueFull(f"{max_queued_of_tenant} of your jobs wait already; try again later")
             case _:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
 
