@@ -107,9 +107,9 @@ def parse_query(model: type[Query]) -> Query:
     Raises:
         InvalidRequest: with a fault for each wrong or unknown parameter.
     """
-    if not request.query_string:
-        return _defaults(model)
     try:
+        if not request.query_string:
+            return _defaults(model)
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
         raise InvalidRequest(faults_of(error, in_query=True)) from error
