@@ -6,6 +6,10 @@ import sys
 from ipaddress import ip_address
 from typing import Any
 
+from gunicorn.glogging import Logger
+
+from maskline.log import RedactedFormatter
+from maskline.redaction import redactor
 from maskline.settings import Settings
 
 _THREADS_FOR_OTHERS = 16  # than those that wait
@@ -20,7 +24,19 @@ timeout = 120
 graceful_timeout = 30
 keepalive = 75
 limit_request_line = 8190  # bytes, the most that gunicorn takes: prompts may come in the query
-accesslog = None
+accesslog = None  # lines of the application tell of requests
+
+
+class _RedactedLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own lines: those about broken requests have parts of them, in which a key may be."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401 (gunicorn has no types)
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(RedactedFormatter(handler.formatter, redactor(_settings.secrets())))
+
+
+logger_class = _RedactedLogger
 control_socket_disable = True
 
 

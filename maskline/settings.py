@@ -21,10 +21,15 @@ from pydantic_core import ErrorDetails, from_json
 
 from maskline.keys import Tenant
 from maskline.limits import MaxQueued, SubmitBurst, SubmitRate, TenantLimits
-from maskline.plain_words import words
+from maskline.plain_words import Right, words
 
 ENVIRONMENT_PREFIX = "MASKLINE_"
 
+Origin = Annotated[
+    str,
+    Field(pattern=r"^https?://[a-z0-9.\-\[\]:]+$"),
+    Right("give SCHEME://HOST or SCHEME://HOST:PORT in small letters, without a path"),
+]
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -69,6 +74,10 @@ class Settings(BaseModel):
     """Hosts or networks, by commas, that image URLs and webhooks may reach although they are not public."""
     public_url: str | None = None
     """Base URL that clients reach the API under; unset: taken from each request."""
+
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins whose pages may call the API from a browser, by commas, as `https://app.example.com`; unset:
+    none."""
 
     default_model: str = "grabcut"
     """Model of requests that name none."""
@@ -115,7 +124,7 @@ class Settings(BaseModel):
     """Seconds after which a job and its artifacts are removed, where the request does not say."""
     idempotency_expiry: Seconds = 24 * 3600.0
     """Seconds for which an idempotency key is remembered."""
-    url_expiry: Seconds = 3600.0
+    url_expiry: Seconds = 900.0
     """Seconds for which an artifact's URL works."""
     max_queued: Annotated[int, Field(ge=1)] = 100_000
     """Jobs that may wait; more are refused with 429."""
@@ -146,7 +155,14 @@ class Settings(BaseModel):
     log_format: Literal["json", "text"] = "json"
     """`json`: one object a line; `text`: for people."""
 
-    @field_validator("import_buckets", "export_buckets", "outgoing_allow", "worker_models", mode="before")
+    @field_validator(
+        "import_buckets",
+        "export_buckets",
+        "outgoing_allow",
+        "cors_origins",
+        "worker_models",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -169,6 +185,11 @@ class Settings(BaseModel):
         if info.data.get("s3_bucket") in buckets:
             raise ValueError("the bucket of MASKLINE_S3_BUCKET holds the jobs of all tenants; give others")
         return buckets
+
+    def secrets(self) -> list[str]:
+        """What must not be seen in a log."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
     def limits_of(self, tenant: str) -> TenantLimits:
         """What a tenant may submit."""

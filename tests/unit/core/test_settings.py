@@ -67,6 +67,8 @@ def test_a_tenant_s_own_limits_are_laid_over_those_of_all() -> None:
         ({"MASKLINE_SUBMIT_RATE": "0"}, "MASKLINE_SUBMIT_RATE: .*greater than 0"),
         ({"MASKLINE_TENANT_LIMITS": "{"}, "MASKLINE_TENANT_LIMITS: .*JSON"),
         ({"MASKLINE_TENANT_LIMITS": '{"lab": {"rate": 1}}'}, "MASKLINE_TENANT_LIMITS: "),
+        ({"MASKLINE_CORS_ORIGINS": "*"}, "MASKLINE_CORS_ORIGINS: .*SCHEME://HOST"),
+        ({"MASKLINE_CORS_ORIGINS": "https://a.example/"}, "MASKLINE_CORS_ORIGINS: .*without a path"),
         ({"MASKLINE_IMPORT_BUCKETS": "a,maskline"}, "MASKLINE_IMPORT_BUCKETS: .*all tenants"),
         (
             {"MASKLINE_S3_BUCKET": "b", "MASKLINE_EXPORT_BUCKETS": "b"},
@@ -78,3 +80,8 @@ def test_a_tenant_s_own_limits_are_laid_over_those_of_all() -> None:
 def test_a_wrong_setting_is_named(environ: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         Settings.from_env(environ)
+
+
+def test_secrets_are_those_that_are_set() -> None:
+    settings = Settings.from_env({"MASKLINE_ADMIN_KEY": "k" * 16, "MASKLINE_URL_SECRET": "u" * 16})
+    assert settings.secrets() == ["k" * 16, "u" * 16]
