@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from api.errors import PROBLEM_MEDIA_TYPE, faults_of
+from api.scopes import scopes_of
 from maskline.errors import InvalidRequest
 from maskline.keys import Scope
 from maskline.resources import Problem
@@ -142,11 +143,13 @@ def make_document(app: Flask, version: str) -> JsonSchema:
     _, schemas = models_json_schema(
         [(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}"
     )
+    needed_scope = scopes_of(app)
     paths: dict[str, JsonSchema] = {}
     for rule, op in sorted(described, key=lambda pair: pair[0].rule):
         path = re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            paths.setdefault(path, {})[method.lower()] = _describe(op, rule.endpoint, path)
+            scope = needed_scope(rule.endpoint, method)
+            paths.setdefault(path, {})[method.lower()] = _describe(op, rule.endpoint, path, scope)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -158,16 +161,12 @@ def make_document(app: Flask, version: str) -> JsonSchema:
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
         },
-        "security": [{"bearer": []}, {"header": []}],
     }
 
 
-def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
+def _describe(op: Operation, endpoint: str, path: str, scope: Scope | None) -> JsonSchema:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{([^}]+)}", path)
@@ -197,8 +196,7 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
             "required": op.needs_body,
             "content": _content(op.bodies),
         }
-    if op.is_open:
-        described["security"] = []
+    described["security"] = [{way: [scope]} for way in _SECURITY_SCHEMES] if scope is not None else []
     return described
 
 
@@ -254,6 +252,12 @@ def _schema(content: Content) -> JsonSchema:
         return {"anyOf": [_schema(model) for model in content]}
     return {"$ref": f"#/components/schemas/{content.__name__}"} if isinstance(content, type) else content
 
+
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "googleHeader": {"type": "apiKey", "in": "header", "name": "X-Goog-Api-Key"},
+}
 
 _STATUS_WORDS = {
     200: "Done",
