@@ -13,7 +13,7 @@ MODEL ?= grabcut
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check fix bench constraints clean
+.PHONY: help demo serve test check fix bench audit constraints clean
 
 help: ## Say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -43,6 +43,9 @@ fix: $(VENV)/.dev ## Mend what the linter can mend
 
 bench: $(VENV)/.dev ## Measure, and print measured against target
 	$(BIN)/python -m bench
+
+audit: $(VENV)/.dev ## Look the pinned dependencies up among the known vulnerabilities
+	$(BIN)/python .ci/audit.py
 
 constraints: ## Pin the newest versions of everything in constraints.txt
 	rm -rf build/constraints && $(PYTHON) -m venv build/constraints

@@ -17,12 +17,13 @@ from flask import Flask, Response, g, request
 from api import keys, models, protocols, service_routes
 from api.authentication import KeyBearer, authenticate, key_of
 from api.body import BROKEN_OFF
+from api.cors import Cors
 from api.errors import install_error_handlers
+from api.limits import tell_limits
+from api.scopes import scopes_of
+from api.security_headers import guard
 from api.services import Services
 from api.waiting import leave_seat
-
-_OPEN_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json", "/docs", "/info"})
-_OPEN_FOLDERS = ("/docs/", "/v1/artifacts/")
 
 _DRAINED_IMAGES = 4  # as many of the largest size does a refused request get to send
 _CHUNK_BYTES = 1 << 18
@@ -62,11 +63,15 @@ def _takes_the_rest(protocol: ModuleType) -> bool:
 def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) -> None:
     admin_key = services.settings.admin_key
     admin_key_text = admin_key.get_secret_value() if admin_key else None
+    needed_scope = scopes_of(app)
+    cors = Cors(services.settings.cors_origins)
     if admin_key is None:
-        logger.warning("no key is asked for: everybody is the administrator; set MASKLINE_ADMIN_KEY")
+        logger.warning(
+            "no key is asked for: everybody on this machine is the administrator; set MASKLINE_ADMIN_KEY"
+        )
 
     @app.before_request
-    def enter() -> None:
+    def enter() -> Response | None:
         asked = request._get_current_object()  # type: ignore[attr-defined]  # each use of a proxy costs
         g.began = time.perf_counter()
         g.request_id = request_id = asked.headers.get("X-Request-Id", "")[:128] or _new_request_id()
@@ -74,12 +79,18 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
         job_id = (asked.view_args or {}).get("job_id")
         known = {"job": job_id} if job_id else {}
         structlog.contextvars.bind_contextvars(request=request_id, **known)
-        is_front_page = asked.path == "/" and asked.method in ("GET", "HEAD")
-        is_open = asked.path in _OPEN_PATHS or asked.path.startswith(_OPEN_FOLDERS)
-        if not is_front_page and not is_open:
-            elsewhere = (bearer.key_in(asked, services.settings.max_image_bytes) for bearer in bearers)
-            key = key_of(asked) or next(filter(None, elsewhere), None)
-            g.caller = authenticate(key, admin_key_text, services.keys)
+        if preflight := cors.answer_preflight(asked):
+            return preflight
+        endpoint = asked.endpoint
+        scope = needed_scope(endpoint, asked.method) if endpoint else None
+        if endpoint and scope is None:
+            return None
+        elsewhere = (bearer.key_in(asked, services.settings.max_image_bytes) for bearer in bearers)
+        key = key_of(asked) or next(filter(None, elsewhere), None)
+        g.caller = caller = authenticate(key, admin_key_text, services.keys)
+        if scope is not None:  # else there is no such route, which only those with a key are told
+            caller.require(scope)
+        return None
 
     @app.teardown_request
     def rise(_: BaseException | None) -> None:
@@ -89,8 +100,10 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
     def leave(response: Response) -> Response:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             _drain(_DRAINED_IMAGES * services.settings.max_image_bytes)
+        tell_limits(response)
         response.headers.add("X-Request-Id", g.request_id)
-        response.headers.add("X-Content-Type-Options", "nosniff")
+        guard(response)
+        cors.allow(request, response)
         is_look = request.method == "GET" and response.status_code < HTTPStatus.BAD_REQUEST
         if not is_look or logger.is_enabled_for(logging.DEBUG):
             (logger.debug if is_look else logger.info)(
@@ -98,6 +111,7 @@ def _install_door(app: Flask, services: Services, bearers: Sequence[KeyBearer]) 
                 method=request.method,
                 route=request.url_rule.rule if request.url_rule else None,
                 status=response.status_code,
+                tenant=g.caller.tenant if "caller" in g else None,
                 ms=round((time.perf_counter() - g.began) * 1000, 1),
             )
         return response

@@ -11,7 +11,7 @@ from typing import Protocol
 from flask import Request
 
 from maskline.errors import Forbidden, Unauthenticated
-from maskline.keys import DEFAULT_TENANT, hash_secret, split_key
+from maskline.keys import DEFAULT_TENANT, Scope, hash_secret, split_key
 from maskline.ports import KeyStore
 
 
@@ -20,16 +20,20 @@ class Caller:
     """Who sent a request."""
 
     tenant: str
-    is_admin: bool
+    scopes: frozenset[Scope]
 
-    def require_admin(self) -> None:
-        """Return if the caller may do everything.
+    def require(self, scope: Scope) -> None:
+        """Return if the caller may do this.
 
         Raises:
-            Forbidden: the key is an ordinary one.
+            Forbidden: the key lacks the scope.
         """
-        if not self.is_admin:
-            raise Forbidden("this needs the administrator's key")
+        if scope not in self.scopes:
+            has = ", ".join(sorted(self.scopes))
+            raise Forbidden(f"this needs a key with the scope '{scope}'; this one has {has}")
+
+
+_ADMINISTRATOR = Caller(tenant=DEFAULT_TENANT, scopes=frozenset(Scope))
 
 
 class KeyBearer(Protocol):
@@ -62,11 +66,11 @@ def authenticate(key: str | None, admin_key: str | None, store: KeyStore) -> Cal
         JobStoreUnavailable: the key store does not answer.
     """
     if admin_key is None:
-        return Caller(tenant=DEFAULT_TENANT, is_admin=True)
+        return _ADMINISTRATOR
     if not key:
         raise Unauthenticated("send an API key, as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'")
     if hmac.compare_digest(hash_secret(key), hash_secret(admin_key)):
-        return Caller(tenant=DEFAULT_TENANT, is_admin=True)
+        return _ADMINISTRATOR
     key_id, secret = split_key(key)
     record = store.get(key_id) if key_id else None
     if (
@@ -75,4 +79,4 @@ def authenticate(key: str | None, admin_key: str | None, store: KeyStore) -> Cal
         or (record.expires_s is not None and record.expires_s <= time.time())
     ):
         raise Unauthenticated("the API key is unknown, revoked or expired; ask the operator for a new one")
-    return Caller(tenant=record.tenant, is_admin=False)
+    return Caller(tenant=record.tenant, scopes=frozenset(record.scopes))

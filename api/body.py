@@ -9,6 +9,7 @@ from flask import Request
 from gunicorn.http.errors import NoMoreData, ParseException
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import from_json
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.errors import faults_of
 from maskline.errors import Fault, InvalidRequest, MalformedRequest
@@ -36,7 +37,12 @@ def read_body(request: Request, most_bytes: int) -> bytes:
     """
     request.max_content_length = most_bytes
     with broken_off_told():
-        return request.get_data(cache=False)
+        body = request.get_data(cache=False)
+        # Werkzeug cuts a body without a length off at the limit, and does not tell.
+        may_go_on = len(body) == most_bytes and request.content_length is None
+        if may_go_on and request.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+        return body
 
 
 def parse_json(text: str | bytes) -> JsonValue:

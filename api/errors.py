@@ -2,6 +2,7 @@
 
 import http
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,6 +47,7 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.RequestError: 400,
     errors.WaitOver: 504,
     errors.QueueFull: 429,
+    errors.RateLimited: 429,
     errors.TooManyCalls: 429,
     errors.CapacityError: 503,
     errors.DependencyError: 503,
@@ -140,7 +142,8 @@ class _Teller:
             logger.error("request failed", exc_info=error, code=error.code)
         headers = {}
         if error.retryable:
-            headers["Retry-After"] = str(RETRY_AFTER_S)
+            wait_s = error.retry_after_s if isinstance(error, errors.RateLimited) else RETRY_AFTER_S
+            headers["Retry-After"] = str(math.ceil(wait_s))
         if status == http.HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         faults = error.faults if isinstance(error, InvalidRequest) else ()

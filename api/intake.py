@@ -13,7 +13,7 @@ from typing import IO, Annotated, BinaryIO, Self, cast
 from flask import Request
 from pydantic import Field, JsonValue, model_validator
 
-from api.body import broken_off_told, decode_base64, parse_body, parse_json, salvage
+from api.body import broken_off_told, decode_base64, parse_body, parse_json, read_body, salvage
 from api.openapi import parse_query
 from maskline.errors import Fault, InvalidRequest, MalformedRequest, UnsupportedMediaType
 from maskline.plain_words import Right
@@ -178,9 +178,8 @@ def _from_multipart(request: Request, max_image_bytes: int) -> Submission:
 
 
 def _from_json(request: Request, max_image_bytes: int) -> Submission:
-    request.max_content_length = most_json_bytes(max_image_bytes)
     parse_query(WireModel)
-    text = request.get_data(cache=False)
+    text = read_body(request, most_json_bytes(max_image_bytes))
     body, faults = salvage(parse_body(text), JobRequest)
     _require_short(len(text) - len(body.image.content or ""))
     fields = {name: getattr(body, name) for name in SegmentationRequest.model_fields}
@@ -217,8 +216,12 @@ def take_upload(stream: IO[bytes], size: int | None) -> Upload:
     if size is not None and size <= _IN_MEMORY_BYTES:
         return upload_of(stream.read())
     spool = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115 (the upload owns it)
-    shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
-    return measure(spool)
+    try:
+        shutil.copyfileobj(stream, spool, _CHUNK_BYTES)
+        return measure(spool)
+    except BaseException:
+        spool.close()
+        raise
 
 
 def upload_of(body: bytes) -> Upload:

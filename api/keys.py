@@ -1,14 +1,15 @@
-"""Routes by which the administrator makes and revokes API keys."""
+"""Routes by which administrators make and revoke the API keys of all tenants."""
 
 from datetime import UTC, datetime
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 
-from api.body import read_json
+from api.body import read_body, read_json
 from api.openapi import operation
 from api.services import Services
+from maskline import key_records as records
 from maskline.errors import KeyNotFound
-from maskline.keys import ApiKey, make_key
+from maskline.keys import ApiKey, Scope, make_key
 from maskline.resources import CreatedKey, KeyPage, KeyResource, NewKey
 
 _JSON = "application/json"
@@ -19,36 +20,34 @@ def make_blueprint(services: Services) -> Blueprint:
     """``/v1/keys``."""
     blueprint = Blueprint("keys", __name__, url_prefix="/v1/keys")
 
-    @blueprint.before_request
-    def admin_only() -> None:
-        g.caller.require_admin()
-
     @blueprint.post("")
     @operation(
         "Make an API key; its secret is shown this once",
         tag="keys",
         bodies={_JSON: NewKey},
         answers={201: {_JSON: CreatedKey}},
-        problems=(400, 403, 413, 415, 422),
+        problems=(400, 413, 422),
+        scope=Scope.ADMIN,
     )
     def create_key() -> Response:
-        request.max_content_length = _MAX_BODY_BYTES
-        asked = read_json(request.get_data(), NewKey)
-        record, key = make_key(asked.name, asked.expires_in)
-        services.keys.add(record)
+        asked = read_json(read_body(request, _MAX_BODY_BYTES), NewKey)
+        record, key = make_key(
+            asked.name, tenant=asked.tenant, scopes=asked.scopes, expires_in_s=asked.expires_in
+        )
+        records.keep_key(record, services.artifacts, services.keys)
         created = CreatedKey(**dict(_resource(record)), key=key)
         return Response(created.to_json(), 201, mimetype=_JSON)
 
     @blueprint.get("")
-    @operation("List the API keys", tag="keys", answers={200: {_JSON: KeyPage}}, problems=(403,))
+    @operation("List the API keys", tag="keys", answers={200: {_JSON: KeyPage}}, scope=Scope.ADMIN)
     def list_keys() -> Response:
         page = KeyPage(keys=tuple(_resource(record) for record in services.keys.all()))
         return Response(page.to_json(), mimetype=_JSON)
 
     @blueprint.delete("/<key_id>")
-    @operation("Revoke an API key", tag="keys", answers={204: {}}, problems=(403, 404))
+    @operation("Revoke an API key", tag="keys", answers={204: {}}, problems=(404,), scope=Scope.ADMIN)
     def revoke_key(key_id: str) -> Response:
-        if not services.keys.remove(key_id):
+        if not records.revoke_key(key_id, services.artifacts, services.keys):
             raise KeyNotFound(f"there is no key {key_id!r}")
         return Response(status=204)
 
@@ -59,6 +58,8 @@ def _resource(record: ApiKey) -> KeyResource:
     return KeyResource(
         id=record.id,
         name=record.name,
+        tenant=record.tenant,
+        scopes=record.scopes,
         created_at=datetime.fromtimestamp(record.created_s, UTC),
         expires_at=datetime.fromtimestamp(record.expires_s, UTC) if record.expires_s else None,
     )

@@ -16,7 +16,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
 from api.errors import PROBLEM_MEDIA_TYPE, faults_of
+from api.scopes import scopes_of
 from maskline.errors import InvalidRequest
+from maskline.keys import Scope
 from maskline.resources import Problem
 
 JsonSchema = dict[str, Any]
@@ -50,6 +52,8 @@ class Operation:
     """Body of the errors; anything but a ``Problem`` is plain JSON."""
     is_open: bool = False
     """Whether it needs no key."""
+    scope: Scope | None = None
+    """What a key needs for it; None: what its method says (``api/scopes.py``)."""
 
 
 def operation(
@@ -65,6 +69,7 @@ def operation(
     problems: tuple[int, ...] = (),
     problem: type[BaseModel] = Problem,
     is_open: bool = False,
+    scope: Scope | None = None,
 ) -> Callable[[View], View]:
     """Describe a view; with ``query`` it is called with the validated model as ``query``."""
 
@@ -87,6 +92,7 @@ def operation(
             problems=problems,
             problem=problem,
             is_open=is_open,
+            scope=scope,
         )
         return validated  # type: ignore[return-value]
 
@@ -102,9 +108,9 @@ def parse_query(model: type[Query]) -> Query:
     Raises:
         InvalidRequest: with a fault for each wrong or unknown parameter.
     """
-    if not request.query_string:
-        return _defaults(model)
     try:
+        if not request.query_string:
+            return _defaults(model)
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
         raise InvalidRequest(faults_of(error, in_query=True)) from error
@@ -137,11 +143,13 @@ def make_document(app: Flask, version: str) -> JsonSchema:
     _, schemas = models_json_schema(
         [(model, "validation") for model in ordered], ref_template="#/components/schemas/{model}"
     )
+    needed_scope = scopes_of(app)
     paths: dict[str, JsonSchema] = {}
     for rule, op in sorted(described, key=lambda pair: pair[0].rule):
         path = re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r"{\1}", rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            paths.setdefault(path, {})[method.lower()] = _describe(op, rule.endpoint, path)
+            scope = needed_scope(rule.endpoint, method)
+            paths.setdefault(path, {})[method.lower()] = _describe(op, rule.endpoint, path, scope)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -153,16 +161,12 @@ def make_document(app: Flask, version: str) -> JsonSchema:
         "paths": paths,
         "components": {
             "schemas": schemas["$defs"],
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer"},
-                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
+            "securitySchemes": _SECURITY_SCHEMES,
         },
-        "security": [{"bearer": []}, {"header": []}],
     }
 
 
-def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
+def _describe(op: Operation, endpoint: str, path: str, scope: Scope | None) -> JsonSchema:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{([^}]+)}", path)
@@ -177,7 +181,7 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
         parameters += _query_parameters(op.image_query, "Where the body is the image. ")
     answers = {str(status): _answer(status, contents) for status, contents in op.answers.items()}
     problem_media_type = PROBLEM_MEDIA_TYPE if op.problem is Problem else "application/json"
-    problems = op.problems if op.is_open else (*op.problems, 401)
+    problems = op.problems if op.is_open else (*op.problems, 401, 403)
     for status in sorted({*problems, 503}):
         answers.setdefault(str(status), _answer(status, {problem_media_type: op.problem}))
     described: JsonSchema = {
@@ -192,8 +196,7 @@ def _describe(op: Operation, endpoint: str, path: str) -> JsonSchema:
             "required": op.needs_body,
             "content": _content(op.bodies),
         }
-    if op.is_open:
-        described["security"] = []
+    described["security"] = [{way: [scope]} for way in _SECURITY_SCHEMES] if scope is not None else []
     return described
 
 
@@ -250,6 +253,12 @@ def _schema(content: Content) -> JsonSchema:
     return {"$ref": f"#/components/schemas/{content.__name__}"} if isinstance(content, type) else content
 
 
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "googleHeader": {"type": "apiKey", "in": "header", "name": "X-Goog-Api-Key"},
+}
+
 _STATUS_WORDS = {
     200: "Done",
     201: "Made",
@@ -257,14 +266,14 @@ _STATUS_WORDS = {
     204: "Done; nothing to say",
     400: "The body can't be read",
     401: "No key, or not a good one",
-    403: "The key may not do this",
+    403: "The key lacks the scope for this",
     404: "There is no such thing",
     408: "It did not end in time, and goes on",
     409: "The job is in another state",
     413: "Too large",
     415: "A type that is not taken",
     422: "Something in the request is wrong; `errors` says what",
-    429: "Too much waits already",
+    429: "Too much waits already, or was submitted of late",
     503: "Not now; try again after `Retry-After` seconds",
     504: "It did not end in time, and goes on",
 }

@@ -13,6 +13,7 @@ from functools import cached_property, lru_cache
 from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, make_celery
 from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_connection import RedisConnection
+from maskline.adapters.redis_gate import RedisSubmissionGate
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_keys import RedisKeyStore
 from maskline.adapters.redis_models import RedisModelDirectory
@@ -21,7 +22,15 @@ from maskline.artifacts import Artifact, result_key
 from maskline.catalog import load_catalog
 from maskline.errors import ModelNotFound
 from maskline.jobs import Job
-from maskline.ports import ArtifactStore, BatchStore, JobStore, KeyStore, ModelDirectory, TaskQueue
+from maskline.ports import (
+    ArtifactStore,
+    BatchStore,
+    JobStore,
+    KeyStore,
+    ModelDirectory,
+    SubmissionGate,
+    TaskQueue,
+)
 from maskline.results import ModelCard, ResultDocument
 from maskline.settings import Settings, SettingsError
 
@@ -114,6 +123,7 @@ class Services:
     models: ModelDirectory
     keys: KeyStore
     batches: BatchStore
+    gate: SubmissionGate
     waiters: Waiters
     url_secret: str = field(repr=False)
 
@@ -138,6 +148,7 @@ class Services:
             models=RedisModelDirectory(connection),
             keys=RedisKeyStore(connection),
             batches=RedisBatchStore(connection),
+            gate=RedisSubmissionGate(connection),
             waiters=Waiters(settings.max_waiters),
             url_secret=_url_secret(settings),
         )

@@ -12,6 +12,7 @@ import structlog
 from api.body import is_beside
 from api.checks import faults_of_request
 from api.intake import Submission
+from api.limits import admit
 from api.services import Services
 from maskline.artifact_operations import exists
 from maskline.artifacts import Artifact, result_key, submission_key
@@ -71,7 +72,7 @@ class Submitter:
 
         Raises:
             RequestError: something is wrong with the request or its image.
-            QueueFull: too many jobs wait.
+            CapacityError: too many jobs wait, or the tenant has submitted too many.
             DependencyError: Redis or S3 does not answer; nothing was accepted.
         """
         if idempotency is not None and (known := self._services.jobs.recall(tenant, idempotency)):
@@ -79,6 +80,7 @@ class Submitter:
         checked = self.check(submission)
         earlier = self.earlier(tenant, checked) if reuses_result else None
         if earlier is None:
+            admit(self._services, tenant, 1)
             return self.create(tenant, checked, idempotency)
         if idempotency is not None:
             self._services.jobs.bind(idempotency, earlier)
@@ -134,7 +136,7 @@ class Submitter:
         return job
 
     def create(self, tenant: str, checked: Checked, idempotency: Idempotency | None) -> Job:
-        """The job, queued; or the job that the idempotency key belongs to.
+        """The job, which was admitted, now queued; or the job that the idempotency key belongs to.
 
         Raises:
             QueueFull: too many jobs wait.
@@ -164,7 +166,8 @@ class Submitter:
         file.write(trailer(job, idempotency))
         services.artifacts.put(key, file, header.media_type if header else "application/json")
         try:
-            created = services.jobs.create(job, idempotency, services.settings.max_queued)
+            most_of_tenant = services.settings.limits_of(tenant).max_queued
+            created = services.jobs.create(job, idempotency, services.settings.max_queued, most_of_tenant)
         except (RequestError, CapacityError):
             self._discard(key)
             raise

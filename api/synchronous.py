@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 
 from api.intake import Submission
+from api.limits import admit
 from api.services import Services
 from api.submission import Checked, Submitter
 from api.waiting import take_seat, wait_seated
@@ -63,6 +64,7 @@ class SynchronousCalls:
             DependencyError: Redis or S3 does not answer; none runs.
         """
         take_seat(self._services)
+        admit(self._services, tenant, len(submissions))
         jobs: list[Job] = []
         try:
             for submission in submissions:

@@ -14,7 +14,8 @@ COPY pyproject.toml README.md constraints.txt ./
 COPY maskline maskline
 COPY worker worker
 ARG EXTRA=pictures
-RUN pip install --no-cache-dir -c constraints.txt ".[${EXTRA}]" && useradd --system maskline
+RUN pip install --no-cache-dir -c constraints.txt ".[${EXTRA}]" && useradd --system maskline && \
+    install --directory --owner=maskline /weights
 
 USER maskline
 CMD ["python", "-m", "worker"]

@@ -15,6 +15,7 @@
     embeddings/{day}/{key}.safetensors    what workers share, until the second day after
     epochs/{number}                       nothing; each time that Redis was filled from here there is one more
     batches/{batch}/{shard}.json          what a batch in work makes jobs of (``maskline/batches.py``)
+    keys/{key}.json                       the record of an API key, until it is revoked
 
 Every key of a job is written once and never overwritten: an attempt has its own folder. An embedding's may be
 written again, with the same content.
@@ -27,6 +28,7 @@ SUBMISSIONS = "jobs/"
 RESULTS = "results/"
 EMBEDDINGS = "embeddings/"
 EPOCHS = "epochs/"
+KEYS = "keys/"
 
 
 class Artifact(StrEnum):
@@ -85,6 +87,11 @@ def result_key(job_id: str, attempt: int, artifact: Artifact) -> str:
 def embedding_key(day: date, key: str) -> str:
     """Key of an image's embedding that was computed on this day."""
     return f"{EMBEDDINGS}{day.isoformat()}/{key}.safetensors"
+
+
+def key_record_key(key_id: str) -> str:
+    """Key of an API key's record."""
+    return f"{KEYS}{key_id}.json"
 
 
 def job_prefixes(job_id: str) -> tuple[str, str]:

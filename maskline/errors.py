@@ -17,7 +17,7 @@
         Unauthenticated  Forbidden
       WaitOver                      the job goes on, but its client waits no longer
       CapacityError                 try again later
-        QueueFull  RenderPending  ModelNotReady
+        QueueFull  TenantQueueFull  RateLimited  TooManyCalls  RenderPending  ModelNotReady
       DependencyError               a part of the service is away; retried
         JobStoreUnavailable  ArtifactStoreUnavailable  QueueUnavailable
       ModelError                    the model or its worker failed; never retried
@@ -199,6 +199,23 @@ class QueueFull(CapacityError):
     """More jobs wait than the settings allow."""
 
     code = "queue_full"
+
+
+class TenantQueueFull(QueueFull):
+    """More jobs of the tenant wait than the settings allow it."""
+
+    code = "tenant_queue_full"
+
+
+class RateLimited(CapacityError):
+    """The tenant has submitted more of late than the settings allow it; nothing was accepted."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        """``retry_after_s``: when it may submit again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class TooManyCalls(CapacityError):

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from maskline.batches import Batch, Progress
 from maskline.jobs import Job, JobState, Outcome
 from maskline.keys import ApiKey
+from maskline.limits import Admission, TenantLimits
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
 
@@ -77,7 +78,13 @@ class JobStore(Protocol):
         """
         ...
 
-    def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
+    def create(
+        self,
+        job: Job,
+        idempotency: Idempotency | None,
+        max_queued: int,
+        max_queued_of_tenant: int | None = None,
+    ) -> Job:
         """The job, now queued and published; or, as it is, the job that the idempotency key belongs to or
         that has this id already.
 
@@ -86,6 +93,7 @@ class JobStore(Protocol):
         Raises:
             IdempotencyKeyReused: the key is known with another fingerprint.
             QueueFull: ``max_queued`` jobs wait already.
+            TenantQueueFull: ``max_queued_of_tenant`` jobs of its tenant do.
         """
         ...
 
@@ -388,6 +396,21 @@ class KeyStore(Protocol):
 
     def all(self) -> list[ApiKey]:
         """Every key, oldest first."""
+        ...
+
+
+class SubmissionGate(Protocol):
+    """Holds each tenant to its limits."""
+
+    def admit(self, tenant: str, jobs: int, limits: TenantLimits) -> Admission:
+        """Whether so many new jobs are admitted; those that are count at once.
+
+        The store's clock counts. More jobs than a burst are admitted when all of it can be had, and are paid
+        for afterwards.
+
+        Raises:
+            JobStoreUnavailable: the store does not answer.
+        """
         ...
 
 

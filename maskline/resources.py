@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue
 
 from maskline.jobs import Failure, JobState, Timings
+from maskline.keys import DEFAULT_SCOPES, DEFAULT_TENANT, Scope, Tenant
 from maskline.requests import MAX_EXPIRES_IN_S, MIN_EXPIRES_IN_S, Output, Priority, Prompt, Subtask
 from maskline.results import AnnotationSpec, ModelCard, Prediction
 from maskline.wire import WireModel
@@ -94,6 +95,11 @@ class NewKey(WireModel):
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     """For people."""
+    tenant: Tenant = DEFAULT_TENANT
+    """Whose jobs it reaches; a tenant is there as soon as a key names it."""
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1)] = DEFAULT_SCOPES
+    """What it may do: ``submit`` (make, cancel, delete), ``read`` (look), ``admin`` (all tenants' keys); none
+    includes another."""
     expires_in: Annotated[int, Field(ge=MIN_EXPIRES_IN_S, le=MAX_EXPIRES_IN_S)] | None = None
     """Seconds; left out: it does not expire."""
 
@@ -105,6 +111,10 @@ class KeyResource(WireModel):
     """For revoking it."""
     name: str
     """For people."""
+    tenant: str
+    """Whose jobs it reaches."""
+    scopes: tuple[Scope, ...]
+    """What it may do."""
     created_at: datetime
     """When it was made."""
     expires_at: datetime | None = None

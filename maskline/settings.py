@@ -8,13 +8,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails, from_json
 
-from maskline.plain_words import words
+from maskline.keys import Tenant
+from maskline.limits import MaxQueued, SubmitBurst, SubmitRate, TenantLimits
+from maskline.plain_words import Right, words
 
 ENVIRONMENT_PREFIX = "MASKLINE_"
 
+Origin = Annotated[
+    str,
+    Field(pattern=r"^https?://[a-z0-9.\-\[\]:]+$"),
+    Right("give SCHEME://HOST or SCHEME://HOST:PORT in small letters, without a path"),
+]
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -50,7 +65,7 @@ class Settings(BaseModel):
 
     admin_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """API key that may do everything, the making of other keys included; at least 16 characters.
-    Unset: no key is asked for."""
+    Unset: no key is asked for, and the API listens on loopback alone."""
     url_secret: SecretStr | None = None
     """Signs the artifact URLs that the API serves itself; must be the same in all API processes."""
     webhook_secret: SecretStr | None = None
@@ -59,6 +74,10 @@ class Settings(BaseModel):
     """Hosts or networks, by commas, that image URLs and webhooks may reach although they are not public."""
     public_url: str | None = None
     """Base URL that clients reach the API under; unset: taken from each request."""
+
+    cors_origins: tuple[Origin, ...] = ()
+    """Origins whose pages may call the API from a browser, by commas, as `https://app.example.com`; unset:
+    none."""
 
     default_model: str = "grabcut"
     """Model of requests that name none."""
@@ -105,10 +124,21 @@ class Settings(BaseModel):
     """Seconds after which a job and its artifacts are removed, where the request does not say."""
     idempotency_expiry: Seconds = 24 * 3600.0
     """Seconds for which an idempotency key is remembered."""
-    url_expiry: Seconds = 3600.0
+    url_expiry: Seconds = 900.0
     """Seconds for which an artifact's URL works."""
     max_queued: Annotated[int, Field(ge=1)] = 100_000
     """Jobs that may wait; more are refused with 429."""
+    max_queued_per_tenant: MaxQueued | None = None
+    """Jobs of one tenant that may wait, those of its batches included; more are refused with 429. Unset: any
+    number."""
+    submit_rate: SubmitRate | None = None
+    """Submissions a second that each tenant may make, on average; more are refused with 429. Unset: any
+    number."""
+    submit_burst: SubmitBurst = 20
+    """Submissions that a tenant may make at once, where `MASKLINE_SUBMIT_RATE` is set."""
+    tenant_limits: dict[Tenant, TenantLimits] = {}
+    """Limits of some tenants, as JSON: `{"lab": {"submitRate": 5, "submitBurst": 50, "maxQueued": 9}}`;
+    what is left out is as for all, `null` is any number."""
 
     max_image_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Largest image, in bytes."""
@@ -125,12 +155,51 @@ class Settings(BaseModel):
     log_format: Literal["json", "text"] = "json"
     """`json`: one object a line; `text`: for people."""
 
-    @field_validator("import_buckets", "export_buckets", "outgoing_allow", "worker_models", mode="before")
+    @field_validator(
+        "import_buckets",
+        "export_buckets",
+        "outgoing_allow",
+        "cors_origins",
+        "worker_models",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("tenant_limits", mode="before")
+    @classmethod
+    def _parse(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return from_json(value)
+        except ValueError as error:
+            raise ValueError(f"this is no JSON: {error}") from error
+
+    @field_validator("import_buckets", "export_buckets")
+    @classmethod
+    def _leave_out_our_own(cls, buckets: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("s3_bucket") in buckets:
+            raise ValueError("the bucket of MASKLINE_S3_BUCKET holds the jobs of all tenants; give others")
+        return buckets
+
+    def secrets(self) -> list[str]:
+        """What must not be seen in a log."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+
+    def limits_of(self, tenant: str) -> TenantLimits:
+        """What a tenant may submit."""
+        limits = TenantLimits(
+            submit_rate=self.submit_rate,
+            submit_burst=self.submit_burst,
+            max_queued=self.max_queued_per_tenant,
+        )
+        own = self.tenant_limits.get(tenant)
+        return limits if own is None else limits.model_copy(update=own.model_dump(exclude_unset=True))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:

@@ -16,7 +16,7 @@ def main() -> None:
     """Run until a signal ends it: SIGTERM lets it finish what it holds."""
     try:
         settings = Settings.from_env(os.environ)
-        configure_logging(settings.log_level, settings.log_format)
+        configure_logging(settings.log_level, settings.log_format, settings.secrets())
         # A receiver keeps Celery from setting up logging of its own.
         signals.setup_logging.connect(lambda **_: None, weak=False)
         runtime = Runtime(settings)

@@ -302,7 +302,8 @@ class BatchMover:
             self._artifacts.put(key, trailer(job, once), _JSON)
         self._require_hold(batch)
         try:
-            self._jobs.create(job, once, self._settings.max_queued)
+            most_of_tenant = self._settings.limits_of(batch.tenant).max_queued
+            self._jobs.create(job, once, self._settings.max_queued, most_of_tenant)
         except JobNotFound:  # it was submitted before, and its client deleted it
             self._artifacts.delete([key])
 

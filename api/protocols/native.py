@@ -340,7 +340,7 @@ class _JobViews:
 
     def _stream(self, key: str, artifact: Artifact) -> Response:
         size, chunks = self._services.artifacts.stream(key)
-        headers = {"Content-Length": str(size), "Cache-Control": "private, max-age=31536000, immutable"}
+        headers = {"Content-Length": str(size), "Cache-Control": "private, no-store"}
         return Response(chunks, mimetype=artifact.media_type, headers=headers)
 
     def _wait_for_overlay(self, key: str) -> None:

@@ -20,10 +20,12 @@ from maskline.errors import (
     JobNotFound,
     JobStoreUnavailable,
     QueueFull,
+    TenantQueueFull,
     WorkerLost,
 )
 from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
 from maskline.keys import ApiKey
+from maskline.limits import Admission, TenantLimits
 from maskline.ports import Event, Hint, Idempotency, Page, Reaped
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
@@ -95,7 +97,13 @@ class MemoryJobStore:
                 raise IdempotencyKeyReused(f"the idempotency key {idempotency.key!r} was used for {job_id}")
             return self.get(tenant, job_id)
 
-    def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
+    def create(
+        self,
+        job: Job,
+        idempotency: Idempotency | None,
+        max_queued: int,
+        max_queued_of_tenant: int | None = None,
+    ) -> Job:
         with self._changed:
             if idempotency is not None and (known := self.recall(job.tenant, idempotency)):
                 return known
@@ -104,6 +112,8 @@ class MemoryJobStore:
             self._require_memory()
             if self.queue_depth() >= max_queued:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
+            if max_queued_of_tenant is not None and self.queued_of(job.tenant) >= max_queued_of_tenant:
+                raise TenantQueueFull(f"{max_queued_of_tenant} of your jobs wait already; try again later")
             if idempotency is not None:
                 self._idempotency[job.tenant, idempotency.key] = (idempotency.fingerprint, job.id)
             now = self.clock_ms()
@@ -379,6 +389,12 @@ class MemoryJobStore:
 
     # -- what the three share
 
+    def queued_of(self, tenant: str) -> int:
+        """Jobs of a tenant that wait."""
+        with self._changed:
+            jobs = (record.job for record in self._records.values())
+            return sum(job.tenant == tenant and job.state is JobState.QUEUED for job in jobs)
+
     def _holds(self, job_id: str, attempt: int) -> bool:
         job = self.find(job_id)
         return job is not None and job.state is JobState.RUNNING and job.attempt == attempt
@@ -562,6 +578,37 @@ class MemoryKeyStore:
 
     def all(self) -> list[ApiKey]:
         return sorted(self._keys.values(), key=lambda key: key.created_s)
+
+
+@dataclass
+class MemorySubmissionGate:
+    """``SubmissionGate`` in a dictionary, over the counts of a job store."""
+
+    jobs: MemoryJobStore
+    clock_s: Callable[[], float] = time.time
+    _whole_at_s: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def admit(self, tenant: str, jobs: int, limits: TenantLimits) -> Admission:
+        queued = self.jobs.queued_of(tenant)
+        is_full = limits.max_queued is not None and queued + jobs > limits.max_queued
+        if limits.submit_rate is None:
+            return Admission(queued=queued, is_full=is_full)
+        burst, interval_s = limits.submit_burst, 1 / limits.submit_rate
+        with self._lock:
+            now = self.clock_s()
+            debt_s = max(0.0, self._whole_at_s.get(tenant, now) - now)
+            wait_s = max(0.0, debt_s - (burst - min(jobs, burst)) * interval_s)
+            if wait_s == 0 and not is_full:
+                debt_s += jobs * interval_s
+                self._whole_at_s[tenant] = now + debt_s
+        return Admission(
+            retry_after_s=wait_s,
+            left=max(0, int(burst - debt_s / interval_s)),
+            whole_in_s=debt_s,
+            queued=queued,
+            is_full=is_full,
+        )
 
 
 @dataclass

@@ -13,7 +13,14 @@ from typing import TypeVar
 from maskline.adapters.ended_jobs import EndedJobs
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import REBUILDING, RedisConnection, as_mapping, translated
-from maskline.errors import IdempotencyKeyReused, JobNotFound, JobStoreUnavailable, QueueFull, WorkerLost
+from maskline.errors import (
+    IdempotencyKeyReused,
+    JobNotFound,
+    JobStoreUnavailable,
+    QueueFull,
+    TenantQueueFull,
+    WorkerLost,
+)
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
 from maskline.ports import Event, Hint, Idempotency, Page, Reaped
 from maskline.requests import EventType, Priority, SegmentationRequest
@@ -91,7 +98,13 @@ class RedisJobStore:
         known = self._connection.command("GET", self._idempotency_key(tenant, idempotency))
         return self._known(tenant, idempotency, known) if known else None
 
-    def create(self, job: Job, idempotency: Idempotency | None, max_queued: int) -> Job:
+    def create(
+        self,
+        job: Job,
+        idempotency: Idempotency | None,
+        max_queued: int,
+        max_queued_of_tenant: int | None = None,
+    ) -> Job:
         webhook = job.request.webhook
         hint = Hint(job.id, job.request.model or "", job.request.priority)
         broker_list, message = self._make_message(hint) if self._make_message else ("", "")
@@ -112,6 +125,7 @@ class RedisJobStore:
             broker_list,
             message,
             job.result_fingerprint or "",
+            max_queued_of_tenant or 0,
         )
         match status:
             case "created":
@@ -127,6 +141,8 @@ class RedisJobStore:
                 raise JobStoreUnavailable(REBUILDING)
             case "there":
                 return self._of(job.tenant, job.id, self.find(job.id))
+            case "tenant_full":
+                raise TenantQueueFull(f"{max_queued_of_tenant} of your jobs wait already; try again later")
             case _:
                 raise QueueFull(f"{max_queued} jobs wait already; try again later")
 

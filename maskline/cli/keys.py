@@ -1,10 +1,11 @@
-"""``maskline keys``; needs the administrator's key."""
+"""``maskline keys``; needs a key with the scope ``admin``."""
 
 from typing import Annotated
 
 import typer
 
 from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, results, to_people
+from maskline.keys import DEFAULT_SCOPES, DEFAULT_TENANT, Scope
 
 app = typer.Typer(help="API keys of the service.", no_args_is_help=True)
 
@@ -12,14 +13,20 @@ app = typer.Typer(help="API keys of the service.", no_args_is_help=True)
 @app.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="Name, for people.")],
+    tenant: Annotated[str, typer.Option(help="Whose jobs it reaches.")] = DEFAULT_TENANT,
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(help="What it may do, once for each; left out: submit and read."),
+    ] = None,
     expires_in: Annotated[int | None, typer.Option(help="Seconds; left out: it does not expire.")] = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
     """Make a key and print it, this once."""
+    scopes = scope or DEFAULT_SCOPES
     with connect(url, api_key) as client:
-        created = client.create_key(name, expires_in=expires_in)
+        created = client.create_key(name, tenant=tenant, scopes=scopes, expires_in=expires_in)
     if as_json:
         print_json(created)
         return
@@ -36,11 +43,13 @@ def list_keys(url: Url = None, api_key: ApiKey = None, as_json: Json = False) ->
         print_json(keys)
         return
     print_table(
-        ("id", "name", "created", "expires"),
+        ("id", "name", "tenant", "scopes", "created", "expires"),
         (
             (
                 key.id,
                 key.name,
+                key.tenant,
+                ", ".join(key.scopes),
                 f"{key.created_at:%Y-%m-%d %H:%M}",
                 f"{key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else "never",
             )

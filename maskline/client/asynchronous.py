@@ -26,6 +26,7 @@ from maskline.client.requests import (
     submission,
 )
 from maskline.jobs import JobState
+from maskline.keys import DEFAULT_SCOPES, DEFAULT_TENANT, Scope
 from maskline.requests import Output, Priority, Prompt, Subtask, Webhook
 from maskline.resources import (
     CreatedKey,
@@ -233,16 +234,24 @@ class AsyncClient:
         """A model with its annotation specs and the schema of its parameters."""
         return parse(await self._send(calls.get_model(model_id)), ModelResource)
 
-    async def create_key(self, name: str, *, expires_in: int | None = None) -> CreatedKey:
-        """A new API key; needs the administrator's key."""
-        return parse(await self._send(calls.create_key(name, expires_in)), CreatedKey)
+    async def create_key(
+        self,
+        name: str,
+        *,
+        tenant: str = DEFAULT_TENANT,
+        scopes: Sequence[Scope | str] = DEFAULT_SCOPES,
+        expires_in: int | None = None,
+    ) -> CreatedKey:
+        """A new API key; needs one with the scope ``admin``."""
+        call = calls.create_key(name, tenant, scopes, expires_in)
+        return parse(await self._send(call), CreatedKey)
 
     async def keys(self) -> Sequence[KeyResource]:
-        """The API keys, without their secrets; needs the administrator's key."""
+        """The API keys, without their secrets; needs one with the scope ``admin``."""
         return parse(await self._send(calls.list_keys()), KeyPage).keys
 
     async def revoke_key(self, key_id: str) -> None:
-        """Revoke an API key; needs the administrator's key."""
+        """Revoke an API key; needs one with the scope ``admin``."""
         await self._send(calls.revoke_key(key_id))
 
     async def health(self) -> HealthResource:

@@ -1,9 +1,11 @@
 """The calls of the native API, one function each."""
 
-import json
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from maskline.client.requests import Call
+from maskline.keys import Scope
+from maskline.resources import NewKey
 
 _PAGE_SIZE = 100
 
@@ -53,11 +55,13 @@ def get_model(model_id: str) -> Call:
     return Call(method="GET", path=f"/v1/models/{quote(model_id)}")
 
 
-def create_key(name: str, expires_in: int | None) -> Call:
+def create_key(name: str, tenant: str, scopes: Sequence[Scope | str], expires_in: int | None) -> Call:
     """Make an API key."""
-    body = {"name": name} | ({} if expires_in is None else {"expiresIn": expires_in})
+    key = NewKey.model_validate(
+        {"name": name, "tenant": tenant, "scopes": tuple(scopes), "expires_in": expires_in}
+    )
     headers = {"Content-Type": "application/json"}
-    content = json.dumps(body).encode()
+    content = key.model_dump_json(by_alias=True, exclude_defaults=True).encode()
     # Sent again, it would make a second key, and nobody would know the first.
     return Call(method="POST", path="/v1/keys", headers=headers, content=content, is_repeatable=False)
 

@@ -9,7 +9,13 @@ from typing import Protocol
 
 import pytest
 
-from maskline.errors import IdempotencyKeyReused, JobNotFound, JobStoreUnavailable, QueueFull
+from maskline.errors import (
+    IdempotencyKeyReused,
+    JobNotFound,
+    JobStoreUnavailable,
+    QueueFull,
+    TenantQueueFull,
+)
 from maskline.jobs import Failure, Job, JobState, Outcome
 from maskline.ports import (
     Hint,
@@ -158,6 +164,16 @@ class JobStoreContract:
         with pytest.raises(QueueFull):
             store.create(refused, None, 1)
         assert store.find(refused.id) is None
+
+    def test_a_tenant_that_waits_for_too_much_is_refused_alone(self, store: Store) -> None:
+        first = store.create(make_job(tenant="a"), None, MANY, 1)
+        refused = make_job(tenant="a")
+        with pytest.raises(TenantQueueFull):
+            store.create(refused, None, MANY, 1)
+        assert store.find(refused.id) is None
+        store.create(make_job(tenant="b"), None, MANY, 1)
+        run(store, first)
+        assert store.create(refused, None, MANY, 1).state is JobState.QUEUED
 
     # -- attempts
 

@@ -12,14 +12,17 @@ import pytest
 from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import RedisConnection
+from maskline.adapters.redis_gate import RedisSubmissionGate
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.errors import JobNotFound, JobStoreUnavailable
+from maskline.limits import TenantLimits
 from maskline.local import Stack
 from maskline.local.ports import free_port
-from maskline.ports import BatchStore
+from maskline.ports import BatchStore, JobStore, SubmissionGate
 from tests.contracts.batch_store import ENDED, BatchStoreContract, make_batch
 from tests.contracts.job_store import JobStoreContract, Store, run, submit
+from tests.contracts.submission_gate import SubmissionGateContract
 from tests.factories import make_card, make_job
 
 PREFIX = "tests:"
@@ -109,6 +112,25 @@ class TestRedisBatchStore(BatchStoreContract):
         time.sleep(0.4)
         assert batches.all("default") == []
         assert not list(connection.redis.scan_iter(f"{PREFIX}batch*"))
+
+
+class TestRedisSubmissionGate(SubmissionGateContract):
+    @pytest.fixture
+    def jobs(self, connection: RedisConnection) -> Iterator[JobStore]:
+        store = RedisJobStore(connection, idempotency_expiry_s=60)
+        yield store
+        store.close()
+
+    @pytest.fixture
+    def gate(self, connection: RedisConnection) -> SubmissionGate:
+        return RedisSubmissionGate(connection)
+
+    def test_what_is_counted_goes_when_it_counts_no_more(
+        self, gate: SubmissionGate, connection: RedisConnection
+    ) -> None:
+        gate.admit("a", 1, TenantLimits(submit_rate=20))
+        [kept] = connection.redis.scan_iter(f"{PREFIX}rate:*")
+        assert 0 < connection.redis.pttl(kept) <= 50
 
 
 def test_a_silent_worker_offers_nothing_but_its_cards_stay(connection: RedisConnection) -> None:

@@ -24,6 +24,7 @@ from api.protocols.roboflow.tasks import PLACES, submission_of, task_of
 from api.services import Services
 from api.synchronous import SynchronousCalls
 from maskline.errors import MalformedRequest
+from maskline.keys import Scope
 from maskline.requests import DetectionOptions, PictureOptions
 from maskline.results import ModelCard
 
@@ -78,6 +79,7 @@ class _LegacyViews:
         answers=_ANSWERS,
         problems=(400, 404, 408, 413, 415, 422, 429),
         problem=RoboflowError,
+        scope=Scope.SUBMIT,
     )
     def infer_legacy_url(self, dataset_id: str, version_id: str, query: LegacyQuery) -> Response:
         return self._answer(dataset_id, version_id, query)

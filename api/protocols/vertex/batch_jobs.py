@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from api.body import read_body, read_json
 from api.checks import faults_of_request
+from api.limits import admit_batch
 from api.openapi import operation
 from api.protocols.vertex.deployments import VERSION, Deployments
 from api.protocols.vertex.errors import ErrorBody
@@ -240,6 +241,7 @@ class _Views:
     )
     def create_batch_prediction_job(self, project: str, location: str) -> Response:
         batch = self._batch(read_json(read_body(request, _MAX_BODY_BYTES), NewBatchPredictionJob))
+        admit_batch(self._services, batch.tenant)
         self._batches.create(batch, MAX_ACTIVE)
         return Response(_resource(batch, project, location).to_json(), mimetype=JSON)
 

@@ -1,7 +1,8 @@
 -- ARGV: id, tenant, model, priority, request, image, ms until expiry, idempotency key, fingerprint, ms of its memory,
---       events, most jobs that may wait, list of the broker and message for the workers, result fingerprint or ''
+--       events, most jobs that may wait, list of the broker and message for the workers, result fingerprint or '',
+--       most jobs of the tenant that may wait or 0
 local _, id, tenant, model, priority, request, image, expiry, idempotency_key, fingerprint, memory, events,
-  max_queued, list, message, result_fingerprint = unpack(ARGV)
+  max_queued, list, message, result_fingerprint, max_queued_of_tenant = unpack(ARGV)
 
 if not is_whole() then
   return { 'lost' }
@@ -18,6 +19,10 @@ if redis.call('EXISTS', record_of(id)) == 1 then
 end
 if redis.call('ZCARD', prefix .. 'published') >= tonumber(max_queued) then
   return { 'full' }
+end
+local most = tonumber(max_queued_of_tenant)
+if most > 0 and redis.call('ZCARD', prefix .. 'jobs:' .. tenant .. ':queued') >= most then
+  return { 'tenant_full' }
 end
 if idempotency_key ~= '' then
   redis.call('SET', idempotency, fingerprint .. ' ' .. id, 'PX', memory)

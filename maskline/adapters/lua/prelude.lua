@@ -11,6 +11,7 @@
 --                                deleted and still have artifacts, by 0
 -- jobs:{tenant}          zset    all jobs of a tenant; ids sort by time
 -- jobs:{tenant}:{state}  zset    the same by state
+-- rate:{tenant}          time in us at which the tenant's whole burst of submissions can be had again
 -- idempotency:{tenant}:{key}     "{fingerprint} {job id}"
 -- result:{tenant}:{fingerprint}  id of the latest job that succeeded with this result; goes when that job expires
 -- outbox                 zset    events, by the time at which they are due

@@ -16,6 +16,7 @@ from maskline.adapters.memory import (
     MemoryJobStore,
     MemoryKeyStore,
     MemoryModelDirectory,
+    MemorySubmissionGate,
     MemoryTaskQueue,
 )
 from maskline.artifacts import Artifact, result_key
@@ -96,6 +97,7 @@ def make_api() -> MakeApi:
             models=models,
             keys=MemoryKeyStore(),
             batches=MemoryBatchStore(),
+            gate=MemorySubmissionGate(jobs),
             waiters=Waiters(read.max_waiters),
             url_secret="secret of the tests",
         )

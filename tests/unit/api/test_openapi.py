@@ -67,6 +67,20 @@ def test_every_answer_is_as_it_says(api: Api, document: dict[str, Any]) -> None:
         Draft202012Validator(schema, registry=schemas).validate(told(answer))
 
 
+def test_each_operation_names_the_scope_that_it_needs(document: dict[str, Any]) -> None:
+    paths = document["paths"]
+    for path, method, scope in (
+        ("/v1/jobs", "post", "submit"),
+        ("/v1/jobs/{job_id}", "get", "read"),
+        ("/v1/keys", "get", "admin"),
+        ("/{dataset_id}/{version_id}", "get", "submit"),
+    ):
+        required = paths[path][method]["security"]
+        assert [name for one in required for name in one] == list(document["components"]["securitySchemes"])
+        assert all(one == [scope] for way in required for one in way.values())
+    assert paths["/healthz"]["get"]["security"] == []
+
+
 def test_the_page_needs_no_key_and_nothing_from_elsewhere(api: Api) -> None:
     page = api.client.get("/", headers={"Authorization": ""}, follow_redirects=True)
     assert page.status_code == 200

@@ -54,7 +54,13 @@ CARD: dict[str, Any] = {
 }
 OTHER_CARD: dict[str, Any] = CARD | {"id": "net", "promptKinds": [], "available": False}
 PROBLEM = {"type": "about:blank", "title": "t", "status": 401, "code": "unauthenticated", "detail": "why"}
-KEY = {"id": "k1", "name": "[bold]lab[/b]", "createdAt": "2026-01-02T03:04:05Z"}
+KEY = {
+    "id": "k1",
+    "name": "[bold]lab[/b]",
+    "tenant": "lab",
+    "scopes": ["submit", "read"],
+    "createdAt": "2026-01-02T03:04:05Z",
+}
 
 
 class Ended(NamedTuple):
@@ -574,8 +580,8 @@ def test_keys_are_listed_to_the_letter(service: Service, maskline: Maskline) -> 
     service.on("GET /v1/keys", {"keys": [KEY, KEY | {"expiresAt": "2027-01-02T03:04:05Z"}]})
     rows = maskline("keys", "list").out.splitlines()[3:5]
     assert [[cell.strip() for cell in row.split("│")[1:-1]] for row in rows] == [
-        ["k1", "[bold]lab[/b]", "2026-01-02 03:04", "never"],
-        ["k1", "[bold]lab[/b]", "2026-01-02 03:04", "2027-01-02 03:04"],
+        ["k1", "[bold]lab[/b]", "lab", "submit, read", "2026-01-02 03:04", "never"],
+        ["k1", "[bold]lab[/b]", "lab", "submit, read", "2026-01-02 03:04", "2027-01-02 03:04"],
     ]
 
 
@@ -586,6 +592,11 @@ def test_a_new_key_stands_alone_on_standard_output(service: Service, maskline: M
     assert ended.out == key + "\n"
     assert "not shown again" in ended.err
     assert service.sent == {"name": "lab", "expiresIn": 60}
+    maskline("keys", "create", "lab", "--tenant", "t1", "--scope", "read", "--scope", "admin")
+    assert service.sent == {"name": "lab", "tenant": "t1", "scopes": ["read", "admin"]}
+    wrong = maskline("keys", "create", "lab", "--tenant", "a:b")
+    assert wrong.code == 2
+    assert "a-z" in wrong.told
 
 
 def test_what_is_removed_leaves_no_words(service: Service, maskline: Maskline) -> None:

@@ -606,15 +606,26 @@ def test_models(connect: Connect) -> None:
 
 
 def test_keys(connect: Connect) -> None:
-    key = {"id": "k1", "name": "lab", "createdAt": "2026-01-02T03:04:05Z"}
+    key = {
+        "id": "k1",
+        "name": "lab",
+        "tenant": "t1",
+        "scopes": ["read"],
+        "createdAt": "2026-01-02T03:04:05Z",
+    }
     service = Service(
         httpx.Response(201, json=key | {"key": "mk_k1_s"}),
         httpx.Response(200, json={"keys": [key]}),
         httpx.Response(204),
     )
     client = connect(service)
-    assert client.create_key("lab", expires_in=60).key == "mk_k1_s"
-    assert json.loads(service.request.content) == {"name": "lab", "expiresIn": 60}
+    assert client.create_key("lab", tenant="t1", scopes=["read"], expires_in=60).key == "mk_k1_s"
+    assert json.loads(service.request.content) == {
+        "name": "lab",
+        "tenant": "t1",
+        "scopes": ["read"],
+        "expiresIn": 60,
+    }
     keys = client.keys()
     assert [one.name for one in keys] == ["lab"]
     client.revoke_key("k1")

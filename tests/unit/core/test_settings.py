@@ -6,6 +6,7 @@ import pytest
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
+from maskline.limits import TenantLimits
 from maskline.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
 
 ROOT = Path(__file__).parents[3]
@@ -45,6 +46,17 @@ def test_the_environment_is_read_and_the_rest_left_alone() -> None:
     assert "k" * 16 not in repr(settings)
 
 
+def test_a_tenant_s_own_limits_are_laid_over_those_of_all() -> None:
+    own = '{"lab": {"submitRate": 5, "maxQueued": null}, "t2": {}}'
+    settings = Settings.from_env(
+        {"MASKLINE_SUBMIT_BURST": "7", "MASKLINE_MAX_QUEUED_PER_TENANT": "9", "MASKLINE_TENANT_LIMITS": own}
+    )
+    assert settings.limits_of("lab") == TenantLimits(submit_rate=5, submit_burst=7, max_queued=None)
+    for tenant in ("t2", "default"):
+        assert settings.limits_of(tenant) == TenantLimits(submit_burst=7, max_queued=9)
+    assert Settings().limits_of("lab").are_none
+
+
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
@@ -52,9 +64,24 @@ def test_the_environment_is_read_and_the_rest_left_alone() -> None:
         ({"MASKLINE_LEASE": "0", "MASKLINE_MAX_WAIT": "x"}, "MASKLINE_LEASE: .*\nMASKLINE_MAX_WAIT: "),
         ({"MASKLINE_LEESE": "1"}, "MASKLINE_LEESE: there is no such setting"),
         ({"MASKLINE_ADMIN_KEY": ""}, "MASKLINE_ADMIN_KEY: .*16"),
+        ({"MASKLINE_SUBMIT_RATE": "0"}, "MASKLINE_SUBMIT_RATE: .*greater than 0"),
+        ({"MASKLINE_TENANT_LIMITS": "{"}, "MASKLINE_TENANT_LIMITS: .*JSON"),
+        ({"MASKLINE_TENANT_LIMITS": '{"lab": {"rate": 1}}'}, "MASKLINE_TENANT_LIMITS: "),
+        ({"MASKLINE_CORS_ORIGINS": "*"}, "MASKLINE_CORS_ORIGINS: .*SCHEME://HOST"),
+        ({"MASKLINE_CORS_ORIGINS": "https://a.example/"}, "MASKLINE_CORS_ORIGINS: .*without a path"),
+        ({"MASKLINE_IMPORT_BUCKETS": "a,maskline"}, "MASKLINE_IMPORT_BUCKETS: .*all tenants"),
+        (
+            {"MASKLINE_S3_BUCKET": "b", "MASKLINE_EXPORT_BUCKETS": "b"},
+            "MASKLINE_EXPORT_BUCKETS: .*all tenants",
+        ),
         ({"MASKLINE_LOG_LEVEL": "debug"}, "MASKLINE_LOG_LEVEL: .*'DEBUG'"),
     ],
 )
 def test_a_wrong_setting_is_named(environ: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         Settings.from_env(environ)
+
+
+def test_secrets_are_those_that_are_set() -> None:
+    settings = Settings.from_env({"MASKLINE_ADMIN_KEY": "k" * 16, "MASKLINE_URL_SECRET": "u" * 16})
+    assert settings.secrets() == ["k" * 16, "u" * 16]
