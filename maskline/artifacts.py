@@ -12,6 +12,7 @@
                            /embedding.npy
     embeddings/{day}/{key}.safetensors    what workers share, until the second day after
     batches/{batch}/{shard}.json          what a batch in work makes jobs of (``maskline/batches.py``)
+    webhooks/{endpoint}/{version}.json    a webhook endpoint, until it is removed (``maskline/webhooks.py``)
 
 Every key of a job is written once and never overwritten: an attempt has its own folder. An embedding's may be
 written again, with the same content.

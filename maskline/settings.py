@@ -109,6 +109,10 @@ class Settings(BaseModel):
     """Seconds for which an artifact's URL works."""
     max_queued: Annotated[int, Field(ge=1)] = 100_000
     """Jobs that may wait; more are refused with 429."""
+    dead_letter_expiry: Seconds = 30 * 24 * 3600.0
+    """Seconds for which a webhook's event that could not be delivered is kept, to be replayed."""
+    max_dead_letters: Annotated[int, Field(ge=1)] = 10_000
+    """Such events that are kept of a tenant; beyond it the oldest go."""
 
     max_image_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Largest image, in bytes."""

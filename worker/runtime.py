@@ -13,8 +13,10 @@ from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
+from maskline.adapters.redis_webhooks import RedisEndpointStore, RedisOutbox
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.catalog import NotACatalog, load_catalog
+from maskline.endpoint_records import EndpointRecords
 from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
 from maskline.settings import Settings, SettingsError
@@ -113,17 +115,22 @@ class Runtime:
             republish_after_s=settings.republish_after,
             max_attempts=settings.max_attempts,
         )
+        batches = RedisBatchStore(connection)
         mover = BatchMover(
             holder=self.name,
-            batches=RedisBatchStore(connection),
+            batches=batches,
             jobs=self._jobs,
             house=self._jobs,
             artifacts=self._artifacts,
             settings=settings,
         )
         self._webhooks = WebhookDelivery(
-            store=self._jobs,
-            find_job=self._jobs.find,
+            outbox=RedisOutbox(
+                connection, keep_dead_s=settings.dead_letter_expiry, max_dead=settings.max_dead_letters
+            ),
+            endpoints=EndpointRecords(RedisEndpointStore(connection), self._artifacts),
+            jobs=self._jobs,
+            batches=batches,
             client=outgoing,
             secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
             public_url=settings.public_url,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
 from maskline.batches import Batch, BatchRequest, Progress
 from maskline.errors import BatchNotFound, QueueFull
+from maskline.webhooks import batch_event
 
 
 class RedisBatchStore:
@@ -53,8 +54,9 @@ class RedisBatchStore:
 
     def save(self, batch: Batch, progress: Progress, keep_s: float) -> Batch | None:
         ended = "1" if progress.state.is_final else "0"
+        event = batch_event(batch.progress.state, progress.state)
         saved = self._connection.run(
-            "save_batch", batch.id, batch.version, progress.to_json(), ended, int(keep_s * 1000)
+            "save_batch", batch.id, batch.version, progress.to_json(), ended, int(keep_s * 1000), event or ""
         )
         return self.get(batch.tenant, batch.id) if saved else None
 

@@ -11,7 +11,7 @@ import pytest
 from maskline.errors import IdempotencyKeyReused, JobNotFound, QueueFull
 from maskline.jobs import Failure, Job, JobState, Outcome
 from maskline.ports import Hint, HousekeepingStore, Idempotency, JobStore, LeaseStore
-from maskline.requests import EventType, Priority, Webhook
+from maskline.requests import Priority, Webhook
 from tests.factories import SECRET, TIMINGS, make_job
 
 LEASE_S = 30.0
@@ -381,44 +381,6 @@ class JobStoreContract:
         assert store.find(gone.id) is None
         store.let_expire([ended.id], 60)
         assert store.expire(60, MANY) == []
-
-    # -- events
-
-    def test_each_move_that_was_asked_for_is_an_event_with_its_own_id(self, store: Store) -> None:
-        webhook = Webhook(url="https://example.com", secret=SECRET, events=tuple(EventType))
-        job = run(store, submit(store, make_job(webhook=webhook)))
-        events = store.due_events(MANY, 60)
-        assert [event.type for event in events] == [EventType.STARTED, EventType.SUCCEEDED]
-        assert len({event.id for event in events}) == 2
-        assert [event.version for event in events] == [2, job.version]
-        assert {event.job_id for event in events} == {job.id}
-        assert store.due_events(MANY, 60) == []
-
-    def test_moves_that_nobody_asked_for_are_no_events(self, store: Store) -> None:
-        run(store, submit(store, make_job()))
-        webhook = Webhook(url="https://example.com", secret=SECRET, events=(EventType.FAILED,))
-        run(store, submit(store, make_job(webhook=webhook)))
-        assert store.due_events(MANY, 60) == []
-
-    def test_an_event_comes_back_until_it_is_settled(self, store: Store) -> None:
-        webhook = Webhook(url="https://example.com", secret=SECRET)
-        run(store, submit(store, make_job(webhook=webhook)))
-        [event] = store.due_events(MANY, 0.005)
-        time.sleep(0.01)
-        assert store.due_events(MANY, 60) == [event]
-        store.settle_event(event.id, 0)
-        [again] = store.due_events(MANY, 60)
-        assert (again.id, again.tries) == (event.id, 1)
-        store.settle_event(event.id, None)
-        store.settle_event(event.id, 0)
-        assert store.due_events(MANY, 60) == []
-
-    def test_a_buried_event_is_not_due(self, store: Store) -> None:
-        webhook = Webhook(url="https://example.com", secret=SECRET)
-        run(store, submit(store, make_job(webhook=webhook)))
-        [event] = store.due_events(MANY, 0)
-        store.bury_event(event.id)
-        assert store.due_events(MANY, 0) == []
 
     # -- waiting and leading
 
