@@ -27,7 +27,8 @@ def event_body(delivery: Delivery, subject: Job | Batch | None, public_url: str)
     """
     moment = datetime.fromtimestamp(delivery.timestamp_ms / 1000, UTC)
     if delivery.type == TEST_EVENT:
-        data: dict[str, object] = {"id": delivery.subject}
+        url = f"{public_url}/v1/webhooks/{delivery.subject}"
+        data: dict[str, object] = {"id": delivery.subject, "url": url}
     elif delivery.type.startswith("job."):
         data = _job(delivery, subject if isinstance(subject, Job) else None, public_url)
     else:

@@ -388,7 +388,8 @@ def test_a_test_is_sent_once_and_its_answer_told(
     world.deliver()
     [(_, body, headers)] = world.receiver.calls
     event = Verifier(endpoint.secrets[0].secret).verify(body, headers)
-    assert (event["type"], event["data"]) == ("webhook.test", {"id": endpoint.id})
+    assert event["type"] == "webhook.test"
+    assert event["data"] == {"id": endpoint.id, "url": f"{URL}/v1/webhooks/{endpoint.id}"}
     outcome = world.outbox.test_outcome(event_id)
     assert outcome is not None
     assert (outcome.status, outcome.problem) == (status, problem)
