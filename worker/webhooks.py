@@ -18,6 +18,7 @@ from maskline.errors import BatchNotFound, ServiceError, WebhookNotFound
 from maskline.jobs import Job
 from maskline.ports import BatchStore, JobStore, Outbox
 from maskline.webhooks import (
+    OWN,
     TEST_EVENT,
     Delivery,
     DeliveryOutcome,
@@ -251,11 +252,9 @@ def _asked_pause(answer: Answer) -> float:
 
 
 def _log_of(delivery: Delivery) -> structlog.typing.FilteringBoundLogger:
+    kind = delivery.type.partition(".")[0]  # job, batch or webhook
+    about = {kind: delivery.subject, "tenant": delivery.tenant, "receiver": delivery.endpoint or OWN}
     log: structlog.typing.FilteringBoundLogger = logger.bind(
-        event_id=delivery.event_id,
-        type=delivery.type,
-        tenant=delivery.tenant,
-        webhook=delivery.endpoint,
-        subject=delivery.subject,
+        event_id=delivery.event_id, type=delivery.type, **about
     )
     return log
