@@ -37,6 +37,7 @@ RETRY_AFTER_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 DISABLED_AFTER_S = 5 * 24 * 3600.0  # of failures alone
 _JITTER = 0.2
 _THREADS = 32
+_LOOK_S = 2.0  # of one look for what is due, so that a worker can stop
 _PATIENCE_S = 0.25  # for a thread to become free
 _HIDE_S = 120.0  # longer than a delivery can take
 _LONGEST_RETRY_AFTER_S = 86_400.0
@@ -82,11 +83,11 @@ class WebhookDelivery:
         self._threads = ThreadPoolExecutor(_THREADS, "webhooks")
         self._free = threading.Semaphore(_THREADS)
         self._lanes = Lanes()
-        self._closing = threading.Event()
 
     def deliver_due(self) -> None:
-        """Begin to deliver the events that are due; a slow receiver holds up nobody else."""
-        while not self._closing.is_set() and self._free.acquire(timeout=_PATIENCE_S):
+        """Look for a while, and begin to deliver what is due; a slow receiver holds up nobody else."""
+        until = time.monotonic() + _LOOK_S
+        while time.monotonic() < until and self._free.acquire(timeout=_PATIENCE_S):
             try:
                 parcel = self._next()
             except BaseException:
@@ -99,7 +100,6 @@ class WebhookDelivery:
 
     def close(self) -> None:
         """End, after the deliveries that are under way."""
-        self._closing.set()
         self._threads.shutdown(cancel_futures=True)
 
     # -- what is delivered
