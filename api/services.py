@@ -17,17 +17,21 @@ from maskline.adapters.redis_gate import RedisSubmissionGate
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_keys import RedisKeyStore
 from maskline.adapters.redis_models import RedisModelDirectory
+from maskline.adapters.redis_webhooks import RedisEndpointStore, RedisOutbox
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.artifacts import Artifact, result_key
 from maskline.catalog import load_catalog
+from maskline.endpoint_records import EndpointRecords
 from maskline.errors import ModelNotFound
 from maskline.jobs import Job
 from maskline.ports import (
     ArtifactStore,
     BatchStore,
+    EndpointStore,
     JobStore,
     KeyStore,
     ModelDirectory,
+    Outbox,
     SubmissionGate,
     TaskQueue,
 )
@@ -124,6 +128,8 @@ class Services:
     keys: KeyStore
     batches: BatchStore
     gate: SubmissionGate
+    endpoints: EndpointStore
+    outbox: Outbox
     waiters: Waiters
     url_secret: str = field(repr=False)
 
@@ -149,9 +155,18 @@ class Services:
             keys=RedisKeyStore(connection),
             batches=RedisBatchStore(connection),
             gate=RedisSubmissionGate(connection),
+            endpoints=RedisEndpointStore(connection),
+            outbox=RedisOutbox(
+                connection, keep_dead_s=settings.dead_letter_expiry, max_dead=settings.max_dead_letters
+            ),
             waiters=Waiters(settings.max_waiters),
             url_secret=_url_secret(settings),
         )
+
+    @cached_property
+    def webhooks(self) -> EndpointRecords:
+        """The webhook endpoints of all tenants."""
+        return EndpointRecords(self.endpoints, self.artifacts)
 
     @cached_property
     def cards(self) -> Cards:

@@ -16,6 +16,7 @@
     epochs/{number}                       nothing; each time that Redis was filled from here there is one more
     batches/{batch}/{shard}.json          what a batch in work makes jobs of (``maskline/batches.py``)
     keys/{key}.json                       the record of an API key, until it is revoked
+    webhooks/{endpoint}/{version}.json    a webhook endpoint, until it is removed (``maskline/webhooks.py``)
 
 Every key of a job is written once and never overwritten: an attempt has its own folder. An embedding's may be
 written again, with the same content.

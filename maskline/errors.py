@@ -11,6 +11,8 @@
         ImageUnreachable            the image's URL or URI can't be fetched
         IdempotencyKeyReused        same key, other request
         ModelNotFound  JobNotFound  BatchNotFound  ArtifactNotFound  KeyNotFound
+        WebhookNotFound  DeadLetterNotFound
+        TooManyWebhooks             the tenant has as many as it may
         BatchNotFinished            it can't be deleted yet
         JobNotFinished              there is no result yet
         JobWithoutResult            the job ended, and not in success
@@ -18,6 +20,7 @@
       WaitOver                      the job goes on, but its client waits no longer
       CapacityError                 try again later
         QueueFull  TenantQueueFull  RateLimited  TooManyCalls  RenderPending  ModelNotReady
+        WebhookNotTested
       DependencyError               a part of the service is away; retried
         JobStoreUnavailable  ArtifactStoreUnavailable  QueueUnavailable
       ModelError                    the model or its worker failed; never retried
@@ -158,6 +161,24 @@ class KeyNotFound(RequestError):
     code = "key_not_found"
 
 
+class WebhookNotFound(RequestError):
+    """There is no such webhook endpoint for this caller."""
+
+    code = "webhook_not_found"
+
+
+class DeadLetterNotFound(RequestError):
+    """There is no such dead letter for this caller."""
+
+    code = "dead_letter_not_found"
+
+
+class TooManyWebhooks(RequestError):
+    """The tenant has as many webhook endpoints as it may."""
+
+    code = "too_many_webhooks"
+
+
 class JobNotFinished(RequestError):
     """The job has no result yet."""
 
@@ -228,6 +249,12 @@ class RenderPending(CapacityError):
     """The picture asked for is still being rendered."""
 
     code = "render_pending"
+
+
+class WebhookNotTested(CapacityError):
+    """No worker has sent the test event yet."""
+
+    code = "webhook_not_tested"
 
 
 class ModelNotReady(CapacityError):

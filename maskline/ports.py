@@ -11,8 +11,9 @@ from maskline.batches import Batch, Progress
 from maskline.jobs import Job, JobState, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
-from maskline.requests import EventType, Priority
+from maskline.requests import Priority
 from maskline.results import ModelCard
+from maskline.webhooks import DeadLetterPage, Delivery, DeliveryOutcome, Endpoint
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,19 +49,6 @@ class Reaped:
     """They wait again."""
     failed: tuple[str, ...]
     """Ids of those that lost too many workers."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """A move of a job that somebody asked to be told of."""
-
-    id: str
-    """The same on every delivery."""
-    type: EventType
-    job_id: str
-    version: int
-    timestamp_ms: int
-    tries: int
 
 
 class JobStore(Protocol):
@@ -236,18 +224,6 @@ class HousekeepingStore(Protocol):
         """Whether ``holder`` leads the work ``name``, now and for this long."""
         ...
 
-    def due_events(self, limit: int, hide_for_s: float) -> list[Event]:
-        """Events that are due; they count as not due for ``hide_for_s``."""
-        ...
-
-    def settle_event(self, event_id: str, retry_in_s: float | None) -> None:
-        """Forget the event, or make it due again later."""
-        ...
-
-    def bury_event(self, event_id: str) -> None:
-        """Move an event that can't be delivered to the dead letters."""
-        ...
-
 
 class ArtifactStore(Protocol):
     """Write-once objects in the bucket.
@@ -357,6 +333,100 @@ class BatchStore(Protocol):
         Raises:
             BatchNotFound: there is none.
         """
+        ...
+
+
+class EndpointStore(Protocol):
+    """The records of webhook endpoints. Every call is atomic, and raises ``JobStoreUnavailable`` as the job
+    store's.
+
+    An enabled endpoint is told of each event of its tenant that it chose: the store's own moves of jobs and
+    batches put the deliveries into the outbox, in the same step.
+    """
+
+    def save(self, endpoint: Endpoint, *, over: int) -> bool:
+        """Keep an endpoint in place of its version ``over`` (0: of none); False: another one is there.
+
+        Raises:
+            TooManyWebhooks: it is new, and the tenant has ``MAX_ENDPOINTS``.
+        """
+        ...
+
+    def find(self, tenant: str, endpoint_id: str) -> Endpoint | None:
+        """The tenant's endpoint of this id."""
+        ...
+
+    def all(self, tenant: str) -> list[Endpoint]:
+        """Every endpoint of a tenant, oldest first."""
+        ...
+
+    def remove(self, tenant: str, endpoint_id: str) -> None:
+        """Forget an endpoint; it is no error if there is none."""
+        ...
+
+
+class Outbox(Protocol):
+    """Events on their way to their receivers. Every call is atomic, and raises ``JobStoreUnavailable`` as the
+    job store's.
+
+    A delivery is there from the step in which its event happened until it is delivered or buried.
+    """
+
+    def due(self, limit: int, hide_for_s: float) -> list[Delivery]:
+        """Deliveries that are due; they count as not due for ``hide_for_s``."""
+        ...
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Forget a delivery that its receiver took; an endpoint does not fail any more."""
+        ...
+
+    def drop(self, delivery: Delivery) -> None:
+        """Forget a delivery that nobody is there for."""
+        ...
+
+    def postpone(self, delivery: Delivery, for_s: float) -> None:
+        """Make a delivery due again later, as it was not tried."""
+        ...
+
+    def retry(self, delivery: Delivery, in_s: float) -> float:
+        """Keep a delivery as it is given, and make it due again later. The seconds for which its endpoint has
+        failed, with no pause of ``FAILING_GAP_S`` in between; 0 for a job's own webhook."""
+        ...
+
+    def bury(self, delivery: Delivery) -> None:
+        """Move a delivery, as it is given, to the dead letters. They are kept for a time, and only so many of
+        a tenant."""
+        ...
+
+    def dead_letters(
+        self, tenant: str, *, endpoint_id: str | None, size: int, token: str | None
+    ) -> DeadLetterPage:
+        """At most ``size`` dead letters, latest first, beginning after ``token``; ``endpoint_id``: of this
+        one alone.
+
+        Raises:
+            ValueError: the token is of no page.
+        """
+        ...
+
+    def replay(self, tenant: str, delivery_id: str) -> bool:
+        """Make a dead letter due now, with all its tries before it; False: there is none."""
+        ...
+
+    def replay_between(self, tenant: str, *, endpoint_id: str | None, since_ms: int, until_ms: int) -> int:
+        """Do so with all that were buried from ``since_ms`` to before ``until_ms``; how many there were."""
+        ...
+
+    def send_test(self, endpoint: Endpoint) -> str:
+        """Put a test event for an endpoint into the outbox, due now; the event's id."""
+        ...
+
+    def tested(self, delivery: Delivery, outcome: DeliveryOutcome) -> None:
+        """Forget the delivery of a test event, and keep for a while what became of it."""
+        ...
+
+    def test_outcome(self, event_id: str) -> DeliveryOutcome | None:
+        """What became of a test event; None: nothing yet."""
         ...
 
 

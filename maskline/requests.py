@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from maskline.errors import Fault
 from maskline.plain_words import Right
@@ -149,14 +149,36 @@ def _has_other(info: ValidationInfo) -> bool:
     return any(info.data.get(field, ...) is not None for field in ("box", "mask"))
 
 
+def _whole_secret(secret: str) -> str:
+    try:
+        length = len(b64decode(secret.removeprefix("whsec_"), validate=True))
+    except ValueError as error:
+        raise ValueError("what follows whsec_ is not base64, with its padding") from error
+    if not 24 <= length <= 64:
+        raise ValueError(f"whsec_ is followed by base64 of {length} bytes; give 24 to 64")
+    return secret
+
+
+WebhookUrl = Annotated[
+    str,
+    Field(pattern=r"^https?://[^\s]+$", max_length=2048),
+    Right("give an http or https URL of at most 2048 characters"),
+]
+"""Where events are posted."""
+
+WebhookSecret = Annotated[
+    str,
+    Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$"),
+    Right("give whsec_ and the base64 of 24 to 64 bytes"),
+    AfterValidator(_whole_secret),
+]
+"""Signing secret as Standard Webhooks writes it: ``whsec_`` and base64 of 24 to 64 bytes."""
+
+
 class Webhook(WireModel):
     """Whom to call when the job changes its state."""
 
-    url: Annotated[
-        str,
-        Field(pattern=r"^https?://[^\s]+$", max_length=2048),
-        Right("give an http or https URL of at most 2048 characters"),
-    ]
+    url: WebhookUrl
     """Where to POST the event; http or https."""
     events: Annotated[tuple[EventType, ...], Field(min_length=1)] = (
         EventType.SUCCEEDED,
@@ -165,28 +187,9 @@ class Webhook(WireModel):
         EventType.EXPIRED,
     )
     """Which events to send."""
-    secret: (
-        Annotated[
-            str,
-            Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$"),
-            Right("give whsec_ and the base64 of 24 to 64 bytes"),
-        ]
-        | None
-    ) = None
+    secret: WebhookSecret | None = None
     """Signing secret as Standard Webhooks writes it (``whsec_`` and base64 of 24 to 64 bytes).
     Left out: the service's own secret, if its operator set one. Never given back."""
-
-    @field_validator("secret")
-    @classmethod
-    def _secret_is_base64(cls, secret: str | None) -> str | None:
-        if secret is not None:
-            try:
-                length = len(b64decode(secret.removeprefix("whsec_"), validate=True))
-            except ValueError as error:
-                raise ValueError("what follows whsec_ is not base64, with its padding") from error
-            if not 24 <= length <= 64:
-                raise ValueError(f"whsec_ is followed by base64 of {length} bytes; give 24 to 64")
-        return secret
 
 
 class DetectionOptions(WireModel):

@@ -139,6 +139,10 @@ class Settings(BaseModel):
     tenant_limits: dict[Tenant, TenantLimits] = {}
     """Limits of some tenants, as JSON: `{"lab": {"submitRate": 5, "submitBurst": 50, "maxQueued": 9}}`;
     what is left out is as for all, `null` is any number."""
+    dead_letter_expiry: Seconds = 30 * 24 * 3600.0
+    """Seconds for which a webhook's event that could not be delivered is kept, to be replayed."""
+    max_dead_letters: Annotated[int, Field(ge=1)] = 10_000
+    """Such events that are kept of a tenant; beyond it the oldest go."""
 
     max_image_bytes: Annotated[int, Field(ge=1)] = 32 * 1024 * 1024
     """Largest image, in bytes."""

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import threading
+from functools import partial
 
 import structlog
 from celery import Celery
@@ -12,12 +13,16 @@ from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, make_ce
 from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
+from maskline.adapters.redis_keys import RedisKeyStore
 from maskline.adapters.redis_models import RedisModelDirectory
+from maskline.adapters.redis_webhooks import RedisEndpointStore, RedisOutbox
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.artifact_operations import note_end
 from maskline.catalog import NotACatalog, load_catalog
+from maskline.endpoint_records import EndpointRecords
 from maskline.errors import ServiceError
 from maskline.image_header import ImageLimits
+from maskline.key_records import restore_keys
 from maskline.settings import Settings, SettingsError
 from maskline.weights import WeightStore
 from worker.batches import BatchMover
@@ -118,24 +123,33 @@ class Runtime:
             republish_after_s=settings.republish_after,
             max_attempts=settings.max_attempts,
         )
+        batches = RedisBatchStore(connection)
+        endpoints = EndpointRecords(RedisEndpointStore(connection), self._artifacts)
         rebuilder = Rebuilder(
             holder=self.name,
             store=self._jobs,
             artifacts=self._artifacts,
-            others=(),
+            others=(
+                partial(restore_keys, self._artifacts, RedisKeyStore(connection)),
+                endpoints.restore,  # before the jobs, whose ends are told to them
+            ),
             job_expiry_s=settings.job_expiry,
         )
         mover = BatchMover(
             holder=self.name,
-            batches=RedisBatchStore(connection),
+            batches=batches,
             jobs=self._jobs,
             house=self._jobs,
             artifacts=self._artifacts,
             settings=settings,
         )
         self._webhooks = WebhookDelivery(
-            store=self._jobs,
-            find_job=self._jobs.find,
+            outbox=RedisOutbox(
+                connection, keep_dead_s=settings.dead_letter_expiry, max_dead=settings.max_dead_letters
+            ),
+            endpoints=endpoints,
+            jobs=self._jobs,
+            batches=batches,
             client=outgoing,
             secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
             public_url=settings.public_url,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import BinaryIO
 
+from maskline.adapters.memory_webhooks import MemoryOutbox
 from maskline.batches import Batch, Progress
 from maskline.errors import (
     ArtifactNotFound,
@@ -26,9 +27,10 @@ from maskline.errors import (
 from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
-from maskline.ports import Event, Hint, Idempotency, Page, Reaped
+from maskline.ports import Hint, Idempotency, Page, Reaped
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
+from maskline.webhooks import batch_event
 
 _EVENT_OF = {
     JobState.RUNNING: EventType.STARTED,
@@ -45,12 +47,6 @@ class _Record:
     lease_until_ms: int = 0
     published_ms: int = 0
     losses: int = 0
-
-
-@dataclass(kw_only=True)
-class _Due:
-    event: Event
-    due_ms: int
 
 
 _Kind = tuple[Priority, str]
@@ -73,12 +69,11 @@ class MemoryJobStore:
     """``JobStore``, ``LeaseStore``, ``HousekeepingStore`` and ``RebuildingStore`` in a dictionary."""
 
     clock_ms: Callable[[], int] = _now_ms
+    outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     _records: dict[str, _Record] = field(default_factory=dict)
     _deleted: dict[str, None] = field(default_factory=dict)
     _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _results: dict[tuple[str, str], str] = field(default_factory=dict)
-    _outbox: dict[str, _Due] = field(default_factory=dict)
-    _dead_letters: dict[str, Event] = field(default_factory=dict)
     _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
     _turns: dict[_Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     _turn: int = 0
@@ -276,7 +271,7 @@ class MemoryJobStore:
             if job.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
                 self._results[job.tenant, job.result_fingerprint] = job.id
             if job.finished_ms is not None and job.finished_ms > tell_after_ms:
-                self._emit(job, self.clock_ms())
+                self._emit(job)
             return True
 
     def begin_epoch(self, number: int) -> None:
@@ -290,13 +285,12 @@ class MemoryJobStore:
                 self._deleted,
                 self._idempotency,
                 self._results,
-                self._outbox,
-                self._dead_letters,
                 self._leaders,
                 self._turns,
             ):
                 forgotten.clear()
             self._turn, self._epoch = 0, None
+            self.outbox.lose_memory()
 
     def _require_memory(self) -> None:
         if self._epoch is None:
@@ -364,29 +358,6 @@ class MemoryJobStore:
             self._leaders[name] = (holder, self.clock_ms() + int(for_s * 1000))
             return True
 
-    def due_events(self, limit: int, hide_for_s: float) -> list[Event]:
-        with self._changed:
-            now = self.clock_ms()
-            due = sorted((d for d in self._outbox.values() if d.due_ms <= now), key=lambda d: d.due_ms)[
-                :limit
-            ]
-            for waiting in due:
-                waiting.due_ms = now + int(hide_for_s * 1000)
-            return [waiting.event for waiting in due]
-
-    def settle_event(self, event_id: str, retry_in_s: float | None) -> None:
-        with self._changed:
-            if retry_in_s is None:
-                self._outbox.pop(event_id, None)
-            elif waiting := self._outbox.get(event_id):
-                waiting.event = replace(waiting.event, tries=waiting.event.tries + 1)
-                waiting.due_ms = self.clock_ms() + int(retry_in_s * 1000)
-
-    def bury_event(self, event_id: str) -> None:
-        with self._changed:
-            if waiting := self._outbox.pop(event_id, None):
-                self._dead_letters[event_id] = replace(waiting.event, tries=waiting.event.tries + 1)
-
     # -- what the three share
 
     def queued_of(self, tenant: str) -> int:
@@ -420,7 +391,7 @@ class MemoryJobStore:
             finished_ms=now if to.is_final else record.job.finished_ms,
         )
         self._end_turns(record.job)
-        self._emit(record.job, now)
+        self._emit(record.job)
         self._changed.notify_all()
         return record.job
 
@@ -430,19 +401,19 @@ class MemoryJobStore:
         if not any(waiting.tenant == job.tenant for waiting in self._in_order(kind)):
             self._turns[kind].pop(job.tenant, None)
 
-    def _emit(self, job: Job, now: int) -> None:
-        webhook, event_type = job.request.webhook, _EVENT_OF.get(job.state)
-        if webhook is None or event_type is None or event_type not in webhook.events:
+    def _emit(self, job: Job) -> None:
+        event = _EVENT_OF.get(job.state)
+        if event is None:
             return
-        event = Event(
-            id=f"evt_{job.id}_{job.version}",
-            type=event_type,
-            job_id=job.id,
+        webhook = job.request.webhook
+        self.outbox.emit(
+            event,
+            tenant=job.tenant,
+            subject=job.id,
             version=job.version,
-            timestamp_ms=now,
-            tries=0,
+            attempt=job.attempt,
+            to_own=webhook is not None and event in webhook.events,
         )
-        self._outbox[event.id] = _Due(event=event, due_ms=now)
 
     def _enqueue(self, job_id: str) -> None:
         record, now = self._records[job_id], self.clock_ms()
@@ -506,6 +477,7 @@ class MemoryArtifactStore:
 class MemoryBatchStore:
     """``BatchStore`` in a dictionary."""
 
+    outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     _batches: dict[str, Batch] = field(default_factory=dict)
 
     def create(self, batch: Batch, max_active: int) -> None:
@@ -530,8 +502,10 @@ class MemoryBatchStore:
         known = self._batches.get(batch.id)
         if known is None or known.version != batch.version:
             return None
-        self._batches[batch.id] = replace(known, progress=progress, version=known.version + 1)
-        return self._batches[batch.id]
+        saved = self._batches[batch.id] = replace(known, progress=progress, version=known.version + 1)
+        if event := batch_event(batch.progress.state, progress.state):
+            self.outbox.emit(event, tenant=saved.tenant, subject=saved.id, version=saved.version)
+        return saved
 
     def cancel(self, tenant: str, batch_id: str) -> Batch:
         batch = self.get(tenant, batch_id)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
 from maskline.batches import Batch, BatchRequest, Progress
 from maskline.errors import BatchNotFound, QueueFull
+from maskline.webhooks import batch_event
 
 
 class RedisBatchStore:
@@ -31,6 +32,8 @@ class RedisBatchStore:
 
     def get(self, tenant: str, batch_id: str) -> Batch:
         record = as_mapping(self._connection.command("HGETALL", self._key(batch_id)))
+        if not record:
+            self._connection.require_memory()
         if record.get("tenant") != tenant:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
         return _batch(batch_id, record)
@@ -53,8 +56,9 @@ class RedisBatchStore:
 
     def save(self, batch: Batch, progress: Progress, keep_s: float) -> Batch | None:
         ended = "1" if progress.state.is_final else "0"
+        event = batch_event(batch.progress.state, progress.state)
         saved = self._connection.run(
-            "save_batch", batch.id, batch.version, progress.to_json(), ended, int(keep_s * 1000)
+            "save_batch", batch.id, batch.version, progress.to_json(), ended, int(keep_s * 1000), event or ""
         )
         return self.get(batch.tenant, batch.id) if saved else None
 

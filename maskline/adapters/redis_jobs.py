@@ -3,7 +3,6 @@
 Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own clock.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -22,8 +21,8 @@ from maskline.errors import (
     WorkerLost,
 )
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
-from maskline.ports import Event, Hint, Idempotency, Page, Reaped
-from maskline.requests import EventType, Priority, SegmentationRequest
+from maskline.ports import Hint, Idempotency, Page, Reaped
+from maskline.requests import Priority, SegmentationRequest
 
 T = TypeVar("T")
 
@@ -337,30 +336,6 @@ class RedisJobStore:
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         return bool(self._connection.run("lead", name, holder, int(for_s * 1000)))
 
-    def due_events(self, limit: int, hide_for_s: float) -> list[Event]:
-        due = self._connection.run("due_events", limit, int(hide_for_s * 1000))
-        return [_event(event_id, json.loads(text)) for event_id, text in due if text]
-
-    def settle_event(self, event_id: str, retry_in_s: float | None) -> None:
-        if retry_in_s is None:
-            self._connection.run("settle_event", event_id, "done", 0)
-        else:
-            self._connection.run("settle_event", event_id, "retry", int(retry_in_s * 1000))
-
-    def bury_event(self, event_id: str) -> None:
-        self._connection.run("settle_event", event_id, "dead", 0)
-
 
 def _hints(reply: Iterable[tuple[str, str, str]]) -> list[Hint]:
     return [Hint(job_id, model, Priority(priority)) for job_id, model, priority in reply]
-
-
-def _event(event_id: str, fields: Mapping[str, str | int]) -> Event:
-    return Event(
-        id=event_id,
-        type=EventType(str(fields["type"])),
-        job_id=str(fields["job_id"]),
-        version=int(fields["version"]),
-        timestamp_ms=int(fields["timestamp_ms"]),
-        tries=int(fields["tries"]),
-    )

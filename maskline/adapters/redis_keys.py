@@ -23,7 +23,10 @@ class RedisKeyStore:
 
     def get(self, key_id: str) -> ApiKey | None:
         text = self._connection.command("HGET", self._name, key_id)
-        return ApiKey.model_validate_json(text) if text else None
+        if text is None:
+            self._connection.require_memory()
+            return None
+        return ApiKey.model_validate_json(text)
 
     def all(self) -> list[ApiKey]:
         with translated():

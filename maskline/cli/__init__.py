@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from maskline.cli import demo, jobs, keys, models, up, version
+from maskline.cli import demo, jobs, keys, models, up, version, webhooks
 from maskline.cli.context import EXIT_CODES, as_exit_code
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("cancel")(jobs.cancel)
 app.command("delete")(jobs.delete)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.command("version")(version.command)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -39,6 +40,21 @@ from maskline.resources import (
     ModelResource,
 )
 from maskline.results import Prediction, SegmentList
+from maskline.webhook_resources import (
+    KEEP_OLD_S,
+    CreatedWebhook,
+    DeadLetterListing,
+    DeadLetterResource,
+    NewWebhook,
+    Replay,
+    ReplayResource,
+    SecretRotation,
+    WebhookChange,
+    WebhookPage,
+    WebhookResource,
+    WebhookTestResource,
+)
+from maskline.webhooks import EndpointEvent
 
 
 class AsyncClient:
@@ -253,6 +269,101 @@ class AsyncClient:
     async def revoke_key(self, key_id: str) -> None:
         """Revoke an API key; needs one with the scope ``admin``."""
         await self._send(calls.revoke_key(key_id))
+
+    async def create_webhook(
+        self,
+        url: str,
+        *,
+        events: Sequence[EndpointEvent | str] | None = None,
+        description: str = "",
+        secret: str | None = None,
+    ) -> CreatedWebhook:
+        """A new webhook, with its secret, which is not shown again.
+
+        ``events``: left out, every end of a job or a batch; ``secret``: left out, one is made.
+
+        Raises:
+            pydantic.ValidationError: a value is wrong by itself.
+        """
+        chosen = {} if events is None else {"events": tuple(events)}
+        asked = NewWebhook.model_validate({"url": url, "description": description, "secret": secret} | chosen)
+        return parse(await self._send(calls.create_webhook(asked)), CreatedWebhook)
+
+    async def webhooks(self) -> Sequence[WebhookResource]:
+        """The webhooks, oldest first, without their secrets."""
+        return parse(await self._send(calls.list_webhooks()), WebhookPage).webhooks
+
+    async def webhook(self, webhook_id: str) -> WebhookResource:
+        """A webhook, without its secret."""
+        return parse(await self._send(calls.get_webhook(webhook_id)), WebhookResource)
+
+    async def change_webhook(
+        self,
+        webhook_id: str,
+        *,
+        url: str | None = None,
+        events: Sequence[EndpointEvent | str] | None = None,
+        description: str | None = None,
+        enabled: bool | None = None,
+    ) -> WebhookResource:
+        """The webhook, changed; what is left out stays.
+
+        Raises:
+            pydantic.ValidationError: a value is wrong by itself.
+        """
+        change = WebhookChange.model_validate(
+            {
+                "url": url,
+                "events": None if events is None else tuple(events),
+                "description": description,
+                "enabled": enabled,
+            }
+        )
+        return parse(await self._send(calls.change_webhook(webhook_id, change)), WebhookResource)
+
+    async def rotate_webhook(
+        self, webhook_id: str, *, secret: str | None = None, keep_old_for: int = KEEP_OLD_S
+    ) -> CreatedWebhook:
+        """The webhook with a new secret; the old one signs too for ``keep_old_for`` seconds.
+
+        Raises:
+            pydantic.ValidationError: a value is wrong by itself.
+        """
+        rotation = SecretRotation(secret=secret, keep_old_for=keep_old_for)
+        return parse(await self._send(calls.rotate_webhook(webhook_id, rotation)), CreatedWebhook)
+
+    async def remove_webhook(self, webhook_id: str) -> None:
+        """Remove a webhook; what is on its way to it is dropped."""
+        await self._send(calls.remove_webhook(webhook_id))
+
+    async def test_webhook(self, webhook_id: str) -> WebhookTestResource:
+        """What a test event that is sent to the webhook now was answered with."""
+        return parse(await self._send(calls.test_webhook(webhook_id)), WebhookTestResource)
+
+    async def dead_letters(self, *, webhook_id: str | None = None) -> AsyncIterator[DeadLetterResource]:
+        """The events that could not be delivered, latest first; ``webhook_id``: to this one alone."""
+        token: str | None = ""
+        while token is not None:
+            page = parse(await self._send(calls.list_dead_letters(webhook_id, token)), DeadLetterListing)
+            for letter in page.dead_letters:
+                yield letter
+            token = page.next_page_token
+
+    async def replay_dead_letter(self, letter_id: str) -> None:
+        """Send a dead letter again."""
+        await self._send(calls.replay_dead_letter(letter_id))
+
+    async def replay_dead_letters(
+        self, since: datetime, until: datetime | None = None, *, webhook_id: str | None = None
+    ) -> int:
+        """Send again what was given up from ``since`` to before ``until`` (left out: now), both with their
+        time zones; how many these were. ``webhook_id``: to this one alone.
+
+        Raises:
+            pydantic.ValidationError: a value is wrong by itself.
+        """
+        replay = Replay(since=since, until=until, webhook=webhook_id)
+        return parse(await self._send(calls.replay_dead_letters(replay)), ReplayResource).replayed
 
     async def health(self) -> HealthResource:
         """Whether the service and what it stands on answer; an unavailable service is no error here."""

@@ -26,7 +26,7 @@ from maskline.ports import (
     Reaped,
     RebuildingStore,
 )
-from maskline.requests import EventType, Priority, Webhook
+from maskline.requests import Priority, Webhook
 from tests.factories import SECRET, TIMINGS, make_job
 
 LEASE_S = 30.0
@@ -409,44 +409,6 @@ class JobStoreContract:
         store.let_expire([ended.id], 60)
         assert store.expire(60, MANY) == []
 
-    # -- events
-
-    def test_each_move_that_was_asked_for_is_an_event_with_its_own_id(self, store: Store) -> None:
-        webhook = Webhook(url="https://example.com", secret=SECRET, events=tuple(EventType))
-        job = run(store, submit(store, make_job(webhook=webhook)))
-        events = store.due_events(MANY, 60)
-        assert [event.type for event in events] == [EventType.STARTED, EventType.SUCCEEDED]
-        assert len({event.id for event in events}) == 2
-        assert [event.version for event in events] == [2, job.version]
-        assert {event.job_id for event in events} == {job.id}
-        assert store.due_events(MANY, 60) == []
-
-    def test_moves_that_nobody_asked_for_are_no_events(self, store: Store) -> None:
-        run(store, submit(store, make_job()))
-        webhook = Webhook(url="https://example.com", secret=SECRET, events=(EventType.FAILED,))
-        run(store, submit(store, make_job(webhook=webhook)))
-        assert store.due_events(MANY, 60) == []
-
-    def test_an_event_comes_back_until_it_is_settled(self, store: Store) -> None:
-        webhook = Webhook(url="https://example.com", secret=SECRET)
-        run(store, submit(store, make_job(webhook=webhook)))
-        [event] = store.due_events(MANY, 0.005)
-        time.sleep(0.01)
-        assert store.due_events(MANY, 60) == [event]
-        store.settle_event(event.id, 0)
-        [again] = store.due_events(MANY, 60)
-        assert (again.id, again.tries) == (event.id, 1)
-        store.settle_event(event.id, None)
-        store.settle_event(event.id, 0)
-        assert store.due_events(MANY, 60) == []
-
-    def test_a_buried_event_is_not_due(self, store: Store) -> None:
-        webhook = Webhook(url="https://example.com", secret=SECRET)
-        run(store, submit(store, make_job(webhook=webhook)))
-        [event] = store.due_events(MANY, 0)
-        store.bury_event(event.id)
-        assert store.due_events(MANY, 0) == []
-
     # -- a memory that was lost
 
     def test_a_store_without_memory_takes_and_denies_nothing(
@@ -497,29 +459,20 @@ class JobStoreContract:
         assert not store.finish(job.id, held.attempt, SUCCESS)
         assert store.finish(job.id, again.attempt, SUCCESS)
 
-    def test_a_restored_end_stands_and_is_told_once_more(
-        self, store: Store, lose_memory: Callable[[], None]
-    ) -> None:
-        webhook = Webhook(url="https://example.com", secret=SECRET)
-        job = run(store, submit(store, replace(make_job(webhook=webhook), result_fingerprint="f")))
-        failed = run(store, submit(store, make_job(webhook=webhook)), FAILURE)
-        told = {event.id for event in store.due_events(MANY, 60)}
+    def test_a_restored_end_stands(self, store: Store, lose_memory: Callable[[], None]) -> None:
+        job = run(store, submit(store, replace(make_job(), result_fingerprint="f")))
+        failed = run(store, submit(store, make_job()), FAILURE)
         lose_memory()
         for one in (job, failed):
-            assert one.finished_ms is not None
             known = replace(one, timings=None, worker=None, started_ms=None)
-            assert store.restore(known, None, one.finished_ms - 1)
+            assert store.restore(known, None, 0)
             assert store.find(one.id) == replace(known, queued_ms=known.created_ms)
         store.begin_epoch(2)
-        assert {event.id for event in store.due_events(MANY, 60)} == told
         assert store.recall_result("default", "f") == store.find(job.id)
         assert store.finish(job.id, job.attempt, SUCCESS)
         assert not store.finish(job.id, job.attempt, FAILURE)
         assert store.claim(job.id, "w", LEASE_S) is None
         assert store.queue_depth() == 0
-        lose_memory()
-        assert store.restore(job, None, job.finished_ms or 0)
-        assert store.due_events(MANY, 60) == []
 
     # -- waiting and leading
 

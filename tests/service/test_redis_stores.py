@@ -15,13 +15,16 @@ from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_gate import RedisSubmissionGate
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
+from maskline.adapters.redis_webhooks import RedisEndpointStore, RedisOutbox
 from maskline.errors import JobNotFound, JobStoreUnavailable
 from maskline.limits import TenantLimits
 from maskline.local import Stack
 from maskline.local.ports import free_port
 from maskline.ports import BatchStore, JobStore, SubmissionGate
+from maskline.webhooks import FAILING_GAP_S
 from tests.contracts.batch_store import ENDED, BatchStoreContract, make_batch
 from tests.contracts.job_store import JobStoreContract, Store, run, submit
+from tests.contracts.outbox import MAX_DEAD, EndpointStoreContract, OutboxContract, Stores, make_endpoint
 from tests.contracts.submission_gate import SubmissionGateContract
 from tests.factories import make_card, make_job
 
@@ -118,6 +121,7 @@ class TestRedisSubmissionGate(SubmissionGateContract):
     @pytest.fixture
     def jobs(self, connection: RedisConnection) -> Iterator[JobStore]:
         store = RedisJobStore(connection, idempotency_expiry_s=60)
+        store.begin_epoch(1)
         yield store
         store.close()
 
@@ -131,6 +135,45 @@ class TestRedisSubmissionGate(SubmissionGateContract):
         gate.admit("a", 1, TenantLimits(submit_rate=20))
         [kept] = connection.redis.scan_iter(f"{PREFIX}rate:*")
         assert 0 < connection.redis.pttl(kept) <= 50
+
+
+@pytest.fixture
+def stores(connection: RedisConnection) -> Iterator[Stores]:
+    jobs = RedisJobStore(connection, idempotency_expiry_s=60)
+    jobs.begin_epoch(1)
+    yield Stores(
+        jobs=jobs,
+        lose_memory=lambda: connection.redis.delete(*connection.redis.scan_iter(f"{PREFIX}*")),
+        batches=RedisBatchStore(connection),
+        endpoints=RedisEndpointStore(connection),
+        outbox=RedisOutbox(connection, keep_dead_s=3600, max_dead=MAX_DEAD),
+        forgetful=RedisOutbox(connection, keep_dead_s=0.2, max_dead=MAX_DEAD),
+    )
+    jobs.close()
+
+
+class TestRedisEndpointStore(EndpointStoreContract):
+    pass
+
+
+class TestRedisOutbox(OutboxContract):
+    def test_nothing_is_left_of_dead_letters(self, stores: Stores, connection: RedisConnection) -> None:
+        super().test_a_dead_letter_goes_after_a_while(stores)
+        assert list(connection.redis.scan_iter(f"{PREFIX}dead*")) == []
+        assert connection.redis.exists(f"{PREFIX}deliveries", f"{PREFIX}outbox") == 0
+
+    def test_failures_count_anew_after_a_long_pause(
+        self, stores: Stores, connection: RedisConnection
+    ) -> None:
+        endpoint = make_endpoint()
+        stores.endpoints.save(endpoint, over=0)
+        stores.finish()
+        [delivery] = stores.outbox.due(1, 60)
+        now_ms = int(connection.redis.time()[0]) * 1000
+        for ago_s, at_least_s in ((FAILING_GAP_S - 60, 5 * FAILING_GAP_S - 60), (FAILING_GAP_S + 60, 0)):
+            times = f"{now_ms - int(5 * FAILING_GAP_S * 1000)} {now_ms - int(ago_s * 1000)}"
+            connection.redis.hset(f"{PREFIX}failing", endpoint.id, times)
+            assert at_least_s <= stores.outbox.retry(delivery, 60) <= at_least_s * 2
 
 
 def test_a_silent_worker_offers_nothing_but_its_cards_stay(connection: RedisConnection) -> None:

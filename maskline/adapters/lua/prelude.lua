@@ -14,9 +14,14 @@
 -- rate:{tenant}          time in us at which the tenant's whole burst of submissions can be had again
 -- idempotency:{tenant}:{key}     "{fingerprint} {job id}"
 -- result:{tenant}:{fingerprint}  id of the latest job that succeeded with this result; goes when that job expires
--- outbox                 zset    events, by the time at which they are due
--- events                 hash    event id -> event
--- dead_letters           zset    events that can't be delivered
+-- endpoints:{tenant}     hash    id of each webhook endpoint of a tenant -> its record
+-- listeners:{tenant}     hash    id of each of them that is enabled -> its events, as ',job.failed,job.succeeded,'
+-- failing                hash    id of each endpoint whose latest delivery failed -> '{since} {latest}'
+-- outbox                 zset    deliveries, by the time at which they are due
+-- deliveries             hash    '{event id}.{endpoint id, or "own"}' -> the delivery
+-- dead_letter:{delivery} string  a delivery that is not tried any more; goes after a while
+-- dead_letters:{tenant}  zset    those of a tenant, by the time at which they were given up; some may be gone
+-- webhook_test:{event}   string  what became of a test event; goes after a while
 -- batch:{id}             hash    the record of a batch; goes a while after its end
 -- batches_active         zset    batches that have not ended; ids sort by time
 -- batches:{tenant}       zset    all batches of a tenant, some of which may be gone
@@ -45,16 +50,37 @@ local EVENT_OF = {
 
 local FINAL = { succeeded = true, failed = true, cancelled = true, expired = true }
 
-local function emit(id, state, events, version, now)
-  local event_type = EVENT_OF[state]
-  if not event_type or not string.find(',' .. events .. ',', ',' .. event_type .. ',', 1, true) then
-    return
+-- Id of an event: the same whenever it is made, for jobs and batches end once, and an attempt starts once.
+local function event_id_of(event_type, subject, attempt)
+  local id = 'evt_' .. subject .. '_' .. string.match(event_type, '[^.]+$')
+  return event_type == 'job.started' and id .. '_' .. attempt or id
+end
+
+-- Put a delivery into the outbox, unless it is there.
+local function send(event_id, receiver, fields, now)
+  local delivery = event_id .. '.' .. receiver
+  fields.eventId = event_id
+  fields.endpoint = receiver ~= 'own' and receiver or nil
+  fields.timestampMs = now
+  if redis.call('HSETNX', prefix .. 'deliveries', delivery, cjson.encode(fields)) == 1 then
+    redis.call('ZADD', prefix .. 'outbox', now, delivery)
   end
-  local event_id = 'evt_' .. id .. '_' .. version
-  redis.call('HSET', prefix .. 'events', event_id, cjson.encode({
-    type = event_type, job_id = id, version = version, timestamp_ms = now, tries = 0,
-  }))
-  redis.call('ZADD', prefix .. 'outbox', now, event_id)
+end
+
+-- Tell of an event: each endpoint of the tenant that chose it, and the job's own webhook if that did.
+local function emit(event_type, tenant, subject, attempt, version, own_events, now)
+  local event_id = event_id_of(event_type, subject, attempt)
+  local fields = { type = event_type, tenant = tenant, subject = subject, version = version }
+  local chosen = ',' .. event_type .. ','
+  if string.find(',' .. own_events .. ',', chosen, 1, true) then
+    send(event_id, 'own', fields, now)
+  end
+  local listeners = redis.call('HGETALL', prefix .. 'listeners:' .. tenant)
+  for i = 1, #listeners, 2 do
+    if string.find(listeners[i + 1], chosen, 1, true) then
+      send(event_id, listeners[i], fields, now)
+    end
+  end
 end
 
 local function queue_of(priority, tenant, model)
@@ -136,8 +162,8 @@ end
 -- The one place where a job changes its state.
 local function move(id, to, now)
   local record = record_of(id)
-  local tenant, from, events, priority, model =
-    unpack(redis.call('HMGET', record, 'tenant', 'state', 'events', 'priority', 'model'))
+  local tenant, from, events, attempt, priority, model =
+    unpack(redis.call('HMGET', record, 'tenant', 'state', 'events', 'attempt', 'priority', 'model'))
   local version = redis.call('HINCRBY', record, 'version', 1)
   redis.call('HSET', record, 'state', to)
   redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. from, id)
@@ -148,7 +174,9 @@ local function move(id, to, now)
   if FINAL[to] then
     redis.call('HSET', record, 'finished_ms', now)
   end
-  emit(id, to, events or '', version, now)
+  if EVENT_OF[to] then
+    emit(EVENT_OF[to], tenant, id, attempt, version, events or '', now)
+  end
   redis.call('PUBLISH', prefix .. 'changes', id)
 end
 

@@ -32,6 +32,6 @@ if state == 'succeeded' then
   remember_result(id)
 end
 if tonumber(finished) > tonumber(tell_after) then
-  emit(id, state, events, version, now_ms())
+  emit(EVENT_OF[state], tenant, id, attempt, version, events, now_ms())
 end
 return 1

@@ -19,6 +19,7 @@ from maskline.adapters.memory import (
     MemorySubmissionGate,
     MemoryTaskQueue,
 )
+from maskline.adapters.memory_webhooks import MemoryOutbox
 from maskline.artifacts import Artifact, result_key
 from maskline.jobs import Job, Outcome
 from maskline.requests import Output
@@ -84,7 +85,8 @@ MakeApi = Callable[..., Api]
 @pytest.fixture
 def make_api() -> MakeApi:
     def make(**settings: str) -> Api:
-        jobs, artifacts, models = MemoryJobStore(), MemoryArtifactStore(), MemoryModelDirectory()
+        outbox, artifacts, models = MemoryOutbox(), MemoryArtifactStore(), MemoryModelDirectory()
+        jobs = MemoryJobStore(outbox=outbox)
         models.publish("w", [make_card()], 60)
         environment = {"MASKLINE_ADMIN_KEY": ADMIN_KEY}
         environment |= {f"MASKLINE_{name.upper()}": value for name, value in settings.items()}
@@ -96,7 +98,9 @@ def make_api() -> MakeApi:
             queue=MemoryTaskQueue(),
             models=models,
             keys=MemoryKeyStore(),
-            batches=MemoryBatchStore(),
+            batches=MemoryBatchStore(outbox=outbox),
+            endpoints=outbox.endpoints,
+            outbox=outbox,
             gate=MemorySubmissionGate(jobs),
             waiters=Waiters(read.max_waiters),
             url_secret="secret of the tests",

@@ -55,6 +55,10 @@ def test_every_answer_is_as_it_says(api: Api, document: dict[str, Any]) -> None:
         ("get", "/v1/models", "/v1/models"),
         ("get", "/v1/models/grabcut", "/v1/models/{model_id}"),
         ("get", "/v1/keys", "/v1/keys"),
+        ("get", "/v1/webhooks", "/v1/webhooks"),
+        ("get", "/v1/webhooks/none", "/v1/webhooks/{webhook_id}"),
+        ("get", "/v1/webhooks/deadLetters", "/v1/webhooks/deadLetters"),
+        ("post", "/v1/webhooks/deadLetters/none:replay", "/v1/webhooks/deadLetters/{letter_id}:replay"),
         ("get", "/healthz", "/healthz"),
         ("get", "/readyz", "/readyz"),
     ):

@@ -13,7 +13,7 @@ from tests.unit.api.conftest import PNG, Api, MakeApi, told
 from tests.unit.api.test_keys import make, routes
 from tests.unit.api.test_vertex_batches import create as create_batch
 
-OF_A_TENANT = {"job_id": "job", "job": "batch"}
+OF_A_TENANT = {"job_id": "job", "job": "batch", "webhook_id": "webhook"}
 """Parts of routes that name what is one tenant's: to what they name."""
 OF_NOBODY = {
     "call",  # a call that is refused
@@ -49,7 +49,12 @@ def stranger(api: Api) -> dict[str, str]:
 
 
 def test_no_route_gives_another_tenant_what_is_not_its_own(api: Api, stranger: dict[str, str]) -> None:
-    ids = {"job": api.finish(api.submit()).id, "batch": create_batch(api)}
+    webhook = api.client.post("/v1/webhooks", json={"url": "https://example.com"})
+    ids = {
+        "job": api.finish(api.submit()).id,
+        "batch": create_batch(api),
+        "webhook": told(webhook)["id"],
+    }
     seen = set()
     for rule, method in routes(api):
         names = set(re.findall(r"<(?:\w+:)?(\w+)>", rule))
@@ -57,14 +62,16 @@ def test_no_route_gives_another_tenant_what_is_not_its_own(api: Api, stranger: d
         if not names & OF_A_TENANT.keys():
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda match: ids.get(OF_A_TENANT.get(match[1], ""), "x"), rule)
-        answer = api.client.open(path, method=method, headers=stranger)
+        body = {} if method == "PATCH" else None
+        answer = api.client.open(path, method=method, headers=stranger, json=body)
         assert answer.status_code == 404, (method, path, answer.text)
         seen.add(rule)
         if method == "HEAD":
             continue
         what = told(answer)
         code = what["error"]["status"] if "error" in what else what["code"]
-        assert code == ("NOT_FOUND" if "batchPredictionJobs" in rule else "job_not_found"), (method, path)
+        of_batches = "NOT_FOUND" if "batchPredictionJobs" in rule else "job_not_found"
+        assert code == ("webhook_not_found" if "webhook_id" in names else of_batches), (method, path)
     assert len(seen) >= 16
     assert api.client.get(f"/v1/jobs/{ids['job']}").status_code == 200
     assert [batch.id for batch in api.services.batches.active(9)] == [ids["batch"]]

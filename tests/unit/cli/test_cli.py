@@ -599,10 +599,115 @@ def test_a_new_key_stands_alone_on_standard_output(service: Service, maskline: M
     assert "a-z" in wrong.told
 
 
+WEBHOOK = {
+    "id": "wh_1",
+    "url": "https://x.test/[hook]",
+    "events": ["job.failed", "batch.failed"],
+    "description": "[bold]ours[/b]",
+    "enabled": False,
+    "disabled": {"reason": "gone", "note": "it answered with 410", "at": "2026-01-02T03:04:05Z"},
+    "createdAt": "2026-01-02T03:04:05Z",
+}
+LETTER = {
+    "id": "evt_1_failed.wh_1",
+    "eventId": "evt_1_failed",
+    "type": "job.failed",
+    "subject": "1",
+    "version": 3,
+    "happenedAt": "2026-01-02T03:04:05Z",
+    "buriedAt": "2026-01-05T03:04:05Z",
+    "tries": 10,
+    "problem": "it answered with status 500",
+}
+
+
+def cells(table: str) -> list[list[str]]:
+    """What stands in the rows of a table."""
+    return [[cell.strip() for cell in row.split("│")[1:-1]] for row in table.splitlines()[3:-1]]
+
+
+def test_a_secret_is_shown_with_its_webhook(service: Service, maskline: Maskline) -> None:
+    secret = "whsec_" + "A" * 32
+    service.on("POST /v1/webhooks", WEBHOOK | {"secret": secret}, 201)
+    options = ("--event", "job.failed", "--event", "batch.failed", "--secret", secret, "--description", "x")
+    ended = maskline("webhooks", "add", "https://x.test", *options)
+    assert ended.out == f"wh_1  {secret}\n"
+    assert "not shown again" in ended.err
+    assert service.sent == {
+        "url": "https://x.test",
+        "events": ["job.failed", "batch.failed"],
+        "secret": secret,
+        "description": "x",
+    }
+    service.on("POST /v1/webhooks/wh_1:rotate", WEBHOOK | {"secret": secret})
+    assert maskline("webhooks", "rotate", "wh_1", "--keep-old-for", "60").out == f"wh_1  {secret}\n"
+    assert service.sent == {"keepOldFor": 60}
+    assert maskline("webhooks", "add", "ftp://x.test").code == 2
+
+
+def test_webhooks_are_shown_to_the_letter(service: Service, maskline: Maskline) -> None:
+    service.on("GET /v1/webhooks", {"webhooks": [WEBHOOK]})
+    state = "disabled: it answered with 410"
+    assert cells(maskline("webhooks", "list").out) == [
+        ["wh_1", "https://x.test/[hook]", "job.failed, batch.failed", state, "[bold]ours[/b]"]
+    ]
+    assert json.loads(maskline("webhooks", "list", "--json").out) == [WEBHOOK]
+    service.on("GET /v1/webhooks/wh_1", WEBHOOK)
+    shown = f"wh_1  {state}\n  https://x.test/[hook]\n  job.failed, batch.failed\n  [bold]ours[/b]\n"
+    assert maskline("webhooks", "show", "wh_1").out == shown
+    rotated = WEBHOOK | {"enabled": True, "disabled": None, "oldSecretEndsAt": "2026-01-03T03:04:05Z"}
+    service.on("PATCH /v1/webhooks/wh_1", rotated)
+    told = maskline("webhooks", "enable", "wh_1").out
+    assert told.startswith("wh_1  enabled\n")
+    assert told.endswith("until 2026-01-03 03:04 UTC\n")
+    assert service.sent == {"enabled": True}
+    maskline("webhooks", "disable", "wh_1")
+    assert service.sent == {"enabled": False}
+
+
+def test_the_answer_to_a_test_event_is_told(service: Service, maskline: Maskline) -> None:
+    service.on("POST /v1/webhooks/wh_1:test", {"eventId": "e", "delivered": True, "status": 204})
+    assert maskline("webhooks", "test", "wh_1") == (0, "delivered: status 204\n", "")
+    failed = {"eventId": "e", "delivered": False, "problem": "it [/b]"}
+    service.on("POST /v1/webhooks/wh_1:test", failed)
+    assert maskline("webhooks", "test", "wh_1") == (1, "not delivered: it [/b]\n", "")
+    ended = maskline("webhooks", "test", "wh_1", "--json")
+    assert (ended.code, json.loads(ended.out)) == (1, failed)
+
+
+def test_dead_letters_are_listed_and_sent_again(service: Service, maskline: Maskline) -> None:
+    service.on("GET /v1/webhooks/deadLetters", {"deadLetters": [LETTER, LETTER]})
+    listed = maskline("webhooks", "deadletters", "--webhook", "wh_1", "--limit", "1").out
+    assert cells(listed) == [
+        ["evt_1_failed.wh_1", "job.failed", "2026-01-05 03:04:05", "10", "it answered with status 500"]
+    ]
+    assert dict(service.requests[-1].url.params)["webhook"] == "wh_1"
+    service.on("POST /v1/webhooks/deadLetters/evt_1_failed.wh_1:replay", {"replayed": 1})
+    assert maskline("webhooks", "replay", "evt_1_failed.wh_1") == (0, "", "1 sent again\n")
+    service.on("POST /v1/webhooks/deadLetters:replay", {"replayed": 7})
+    times = ("--since", "2026-01-05", "--until", "2026-01-06T01:00:00+01:00")
+    assert maskline("webhooks", "replay", *times, "--webhook", "wh_1").err == "7 sent again\n"
+    assert service.sent == {
+        "since": "2026-01-05T00:00:00Z",
+        "until": "2026-01-06T01:00:00+01:00",
+        "webhook": "wh_1",
+    }
+
+
+@pytest.mark.parametrize("arguments", [(), ("evt_1.own", "--since", "2026-01-05"), ("--since", "yesterday")])
+def test_which_dead_letters_are_to_be_sent_again_must_be_clear(
+    service: Service, maskline: Maskline, arguments: tuple[str, ...]
+) -> None:
+    assert maskline("webhooks", "replay", *arguments).code == 2
+    assert not service.requests
+
+
 def test_what_is_removed_leaves_no_words(service: Service, maskline: Maskline) -> None:
     service.on("DELETE /v1/keys/k1", status=204)
     service.on(f"DELETE {JOB_PATH}", status=204)
+    service.on("DELETE /v1/webhooks/wh_1", status=204)
     assert maskline("keys", "revoke", "k1") == (0, "", "")
+    assert maskline("webhooks", "remove", "wh_1") == (0, "", "")
     assert maskline("delete", ID) == (0, "", "")
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import UTC, datetime
 from email.parser import BytesParser
 from email.policy import HTTP
 from io import BytesIO
@@ -630,6 +631,87 @@ def test_keys(connect: Connect) -> None:
     assert [one.name for one in keys] == ["lab"]
     client.revoke_key("k1")
     assert (service.request.method, service.request.url.path) == ("DELETE", "/prefix/v1/keys/k1")
+
+
+WEBHOOK = {
+    "id": "wh_1",
+    "url": "https://x.test",
+    "events": ["job.failed"],
+    "description": "",
+    "enabled": True,
+    "createdAt": "2026-01-02T03:04:05Z",
+}
+
+
+def test_webhooks(connect: Connect) -> None:
+    service = Service(
+        httpx.Response(201, json=WEBHOOK | {"secret": "whsec_new"}),
+        httpx.Response(200, json={"webhooks": [WEBHOOK]}),
+        httpx.Response(200, json=WEBHOOK),
+        httpx.Response(200, json=WEBHOOK | {"enabled": False}),
+        httpx.Response(200, json=WEBHOOK | {"secret": "whsec_newer"}),
+        httpx.Response(200, json={"eventId": "evt_1_test", "delivered": False, "problem": "why"}),
+        httpx.Response(204),
+    )
+    client = connect(service)
+
+    def sent(method: str, path: str) -> Any:
+        assert (service.request.method, service.request.url.path) == (method, f"/prefix/v1/webhooks{path}")
+        return json.loads(service.request.content or "null")
+
+    assert client.create_webhook("https://x.test", events=["job.failed"]).secret == "whsec_new"
+    assert sent("POST", "") == {"url": "https://x.test", "events": ["job.failed"], "description": ""}
+    webhooks = client.webhooks()
+    assert [one.id for one in webhooks] == ["wh_1"]
+    assert client.webhook("wh_1").enabled
+    assert sent("GET", "/wh_1") is None
+    assert not client.change_webhook("wh_1", enabled=False).enabled
+    assert sent("PATCH", "/wh_1") == {"enabled": False}
+    assert client.rotate_webhook("wh_1", keep_old_for=60).secret == "whsec_newer"
+    assert sent("POST", "/wh_1:rotate") == {"keepOldFor": 60}
+    assert client.test_webhook("wh_1").problem == "why"
+    assert sent("POST", "/wh_1:test") is None
+    client.remove_webhook("wh_1")
+    assert sent("DELETE", "/wh_1") is None
+    with pytest.raises(ValidationError):
+        client.create_webhook("ftp://x.test")
+
+
+@pytest.mark.parametrize("call", ["create_webhook", "rotate_webhook"])
+def test_a_secret_that_was_lost_on_its_way_is_not_asked_for_twice(connect: Connect, call: str) -> None:
+    service = Service(httpx.ReadTimeout("late"))
+    with pytest.raises(ConnectionFailed):
+        getattr(connect(service), call)("https://x.test")
+    assert len(service.requests) == 1
+
+
+def test_dead_letters(connect: Connect) -> None:
+    letter = {
+        "id": "evt_1_failed.wh_1",
+        "eventId": "evt_1_failed",
+        "type": "job.failed",
+        "webhook": "wh_1",
+        "subject": "1",
+        "version": 3,
+        "happenedAt": "2026-01-02T03:04:05Z",
+        "buriedAt": "2026-01-05T03:04:05Z",
+        "tries": 10,
+        "problem": "no",
+    }
+    service = Service(
+        httpx.Response(200, json={"deadLetters": [letter], "nextPageToken": "t"}),
+        httpx.Response(200, json={"deadLetters": [letter]}),
+        httpx.Response(200, json={"replayed": 1}),
+        httpx.Response(200, json={"replayed": 7}),
+    )
+    client = connect(service)
+    assert [one.problem for one in client.dead_letters(webhook_id="wh_1")] == ["no", "no"]
+    assert dict(service.request.url.params) == {"webhook": "wh_1", "pageToken": "t", "pageSize": "100"}
+    client.replay_dead_letter("evt_1_failed.wh_1")
+    assert service.request.url.path == "/prefix/v1/webhooks/deadLetters/evt_1_failed.wh_1:replay"
+    since = datetime(2026, 1, 2, tzinfo=UTC)
+    assert client.replay_dead_letters(since, webhook_id="wh_1") == 7
+    assert json.loads(service.request.content) == {"since": "2026-01-02T00:00:00Z", "webhook": "wh_1"}
 
 
 def test_health_of_an_unavailable_service_is_an_answer(connect: Connect) -> None:

@@ -17,7 +17,7 @@ def row(name: str) -> str:
     setting = Settings.model_fields[name]
     assert setting.default is not PydanticUndefined
     default = setting.default
-    shown = f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+    shown = f"`{default:.12g}`" if isinstance(default, float) else f"`{default}`"
     if default is None or default == ():
         shown = ""
     meaning = " ".join((setting.description or "").split())
