@@ -104,6 +104,7 @@ class TestRedisJobStore(JobStoreContract):
 class TestRedisBatchStore(BatchStoreContract):
     @pytest.fixture
     def batches(self, connection: RedisConnection) -> BatchStore:
+        RedisJobStore(connection, idempotency_expiry_s=60).begin_epoch(1)
         return RedisBatchStore(connection)
 
     def test_an_ended_one_is_forgotten_after_a_while(

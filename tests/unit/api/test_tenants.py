@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from maskline.adapters.memory_webhooks import MemoryOutbox
 from maskline.keys import Scope
 from tests.factories import make_card
 from tests.unit.api.conftest import PNG, Api, MakeApi, told
 from tests.unit.api.test_keys import make, routes
 from tests.unit.api.test_vertex_batches import create as create_batch
 
-OF_A_TENANT = {"job_id": "job", "job": "batch", "webhook_id": "webhook"}
+OF_A_TENANT = {"job_id": "job", "job": "batch", "webhook_id": "webhook", "letter_id": "letter"}
 """Parts of routes that name what is one tenant's: to what they name."""
 OF_NOBODY = {
     "call",  # a call that is refused
@@ -48,12 +49,23 @@ def stranger(api: Api) -> dict[str, str]:
     return make(api, *Scope, tenant="stranger")
 
 
+def bury_an_event(api: Api) -> str:
+    """Id of a dead letter."""
+    outbox = api.services.outbox
+    assert isinstance(outbox, MemoryOutbox)
+    outbox.emit("job.failed", tenant="default", subject="0" * 32, version=1, to_own=True)
+    [delivery] = outbox.due(1, 60)
+    outbox.bury(delivery)
+    return delivery.id
+
+
 def test_no_route_gives_another_tenant_what_is_not_its_own(api: Api, stranger: dict[str, str]) -> None:
     webhook = api.client.post("/v1/webhooks", json={"url": "https://example.com"})
     ids = {
         "job": api.finish(api.submit()).id,
         "batch": create_batch(api),
         "webhook": told(webhook)["id"],
+        "letter": bury_an_event(api),
     }
     seen = set()
     for rule, method in routes(api):
@@ -62,7 +74,7 @@ def test_no_route_gives_another_tenant_what_is_not_its_own(api: Api, stranger: d
         if not names & OF_A_TENANT.keys():
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", lambda match: ids.get(OF_A_TENANT.get(match[1], ""), "x"), rule)
-        body = {} if method == "PATCH" else None
+        body: dict[str, Any] | None = {} if method == "PATCH" else None
         answer = api.client.open(path, method=method, headers=stranger, json=body)
         assert answer.status_code == 404, (method, path, answer.text)
         seen.add(rule)
@@ -71,7 +83,11 @@ def test_no_route_gives_another_tenant_what_is_not_its_own(api: Api, stranger: d
         what = told(answer)
         code = what["error"]["status"] if "error" in what else what["code"]
         of_batches = "NOT_FOUND" if "batchPredictionJobs" in rule else "job_not_found"
-        assert code == ("webhook_not_found" if "webhook_id" in names else of_batches), (method, path)
+        of_webhooks = {"webhook_id": "webhook_not_found", "letter_id": "dead_letter_not_found"}
+        assert code == next((of_webhooks[one] for one in names & of_webhooks.keys()), of_batches), (
+            method,
+            path,
+        )
     assert len(seen) >= 16
     assert api.client.get(f"/v1/jobs/{ids['job']}").status_code == 200
     assert [batch.id for batch in api.services.batches.active(9)] == [ids["batch"]]
