@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from maskline.artifacts import EPOCHS, RESULTS, SUBMISSIONS, Artifact, end_key, epoch_key, job_of, result_key
 from maskline.codec import EndDocument, NotASubmission, SubmissionDocument, split_submission
-from maskline.errors import ArtifactNotFound
+from maskline.errors import ArtifactNotFound, DependencyError
 from maskline.jobs import Job, JobState
 from maskline.ports import ArtifactStore, RebuildingStore
 
@@ -28,6 +28,7 @@ _LEAD_S = 10.0
 _TOGETHER = 64  # jobs, within less than the lead
 _AT_ONCE = 16  # reads of the bucket
 _TAIL_BYTES = 1 << 16  # of a submission, in which its document is nearly always whole
+_RETRY_AFTER_S = (0.05, 0.2, 0.5, 1.0)
 _PER_EPOCH = 1000  # attempts and versions of a job within an epoch are fewer
 _TELL_S = 3 * 24 * 3600.0  # for so long a webhook may be tried: an end as late may not have been told
 _KEEP_EXPIRED_S = 24 * 3600.0
@@ -119,6 +120,15 @@ class Rebuilder:
                 )
 
     def _restore(self, number: int, remains: _Remains) -> bool:
+        """Restore one job; a call that fails now and then must not make all be read anew."""
+        for wait_s in _RETRY_AFTER_S:
+            try:
+                return self._restore_now(number, remains)
+            except DependencyError:
+                time.sleep(wait_s)
+        return self._restore_now(number, remains)
+
+    def _restore_now(self, number: int, remains: _Remains) -> bool:
         try:
             document = self._document(remains.submission)
         except ArtifactNotFound:  # deleted just now

@@ -5,7 +5,7 @@ what the transfer of a mask does. Listing, deleting and checking are boto3's.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from io import SEEK_END, BytesIO
 from itertools import islice
@@ -31,10 +31,18 @@ _TIMEOUT = urllib3.Timeout(connect=5, read=30)
 _RETRIES = urllib3.Retry(
     total=3, backoff_factor=0.1, status_forcelist=(500, 502, 503, 504), allowed_methods=None, redirect=0
 )
+_BROKEN_OFF_READS = 2  # are made anew: the retries above end with the answer's head
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # later it may be taken
 _POOL_SIZE = 64
 _CHUNK_BYTES = 1 << 18
 _DELETE_BATCH = 1000  # most keys that S3 takes in one DeleteObjects
+
+
+_AWAY = "the artifact store does not answer; try again in a moment"
+
+
+class _BrokenOff(ArtifactStoreUnavailable):
+    """An answer that began well."""
 
 
 class S3ArtifactStore:
@@ -116,6 +124,12 @@ class S3ArtifactStore:
             raise ArtifactStoreUnavailable(f"the bucket {self._bucket!r} does not exist") from error
 
     def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
+        for _ in range(_BROKEN_OFF_READS):
+            with suppress(_BrokenOff):
+                return self._get(key, bucket, max_bytes)
+        return self._get(key, bucket, max_bytes)
+
+    def _get(self, key: str, bucket: str | None, max_bytes: int | None) -> bytes:
         response = self._send("GET", bucket or self._bucket, key, preload=False)
         try:
             if max_bytes is not None and _content_length(response) > max_bytes:
@@ -123,8 +137,9 @@ class S3ArtifactStore:
                 raise ImageTooLarge(
                     f"the object is {_content_length(response)} bytes; at most {max_bytes} are taken"
                 )
-            with _translated():
-                return response.read()
+            return response.read()
+        except urllib3.exceptions.HTTPError as error:
+            raise _BrokenOff(_AWAY) from error
         finally:
             response.release_conn()
 
@@ -258,7 +273,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (urllib3.exceptions.HTTPError, BotoCoreError, ClientError) as error:
-        raise ArtifactStoreUnavailable("the artifact store does not answer; try again in a moment") from error
+        raise ArtifactStoreUnavailable(_AWAY) from error
 
 
 def _content_length(response: urllib3.BaseHTTPResponse) -> int:

@@ -1,0 +1,380 @@
+"""Jobs under faults: processes killed and frozen, Redis emptied, S3 that fails; does each promise hold?
+
+``python -m bench.faults [JOBS [FAULTS [SEED …]]]``
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import numpy as np
+import redis
+from PIL import Image
+from standardwebhooks.webhooks import Webhook as Verifier
+
+from bench.fault_proxy import FaultProxy
+from bench.figure import Figure, print_figures
+from maskline import Client, MasklineError, Prompt, Webhook
+from maskline.local import Stack
+from maskline.local.ports import HOST
+from maskline.requests import EventType
+from maskline.resources import JobResource
+
+JOBS = 2000
+FAULTS = 60
+SEEDS = (1, 2, 3)
+WIPES = 2
+S3_FAULTS = 0.05
+RECOVERY_S = 30.0
+CLIENTS = 6
+_SECRET = "whsec_" + "B" * 32
+_IMAGES = 24
+_SPREAD_S = 3.0  # between two faults, on average
+_FROZEN_S = (0.5, 25.0)
+_PATIENCE_S = 600.0  # for the last job, and for the last event
+_EVENTS = (EventType.STARTED, EventType.SUCCEEDED, EventType.FAILED, EventType.EXPIRED)
+
+
+@dataclass(kw_only=True)
+class Told:
+    """What the webhooks said of one job."""
+
+    started: list[float] = field(default_factory=list)
+    """Seconds since 1970 at which attempts started."""
+    ends: dict[str, str] = field(default_factory=dict)
+    """The state that each event of an end told, by the event's id."""
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What became of the jobs of one run."""
+
+    jobs: int
+    faults: Counter[str]
+    s3_calls: int
+    s3_faults: int
+    lost: list[str]
+    """Accepted, and not ended, or unknown."""
+    ended_twice: list[str]
+    """Told of two ends, or of another than the record's, or changed after the end."""
+    corrupt: list[str]
+    """Whose masks are not those of the image."""
+    failed: list[str]
+    """That ended otherwise than in success, which nothing here gives reason for but three lost workers."""
+    untold: list[str]
+    """Whose end no webhook told."""
+    recovery_s: float
+    """The longest from the start of an attempt that was lost to the start of the next."""
+    lasted_s: float
+
+
+def picture(number: int) -> bytes:
+    """A PNG of a tenth of a megapixel; no two have the same size."""
+    width, height = 400 + number % 6 * 4, 320 + number // 6 * 4
+    pixels = np.full((height, width, 3), (20, 120, 40), np.uint8)
+    pixels[height // 4 : -height // 4, width // 4 : -width // 4] = (200, 40 + number * 5, 30)
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def prompt(number: int) -> Prompt:
+    """A box around what is to be seen in ``picture(number)``."""
+    width, height = 400 + number % 6 * 4, 320 + number // 6 * 4
+    return Prompt(label="thing", box=(width / 5, height / 5, width * 4 / 5, height * 4 / 5))
+
+
+@contextmanager
+def listener(told: Mapping[str, Told], share: float, seed: int) -> Iterator[str]:
+    """A receiver of webhooks, which fails at a share of them; its URL."""
+    chance = random.Random(seed)
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            event = Verifier(_SECRET).verify(body, dict(self.headers.items()))
+            with lock:
+                job, kind = told[event["data"]["id"]], event["type"].removeprefix("job.")
+                if kind == "started":
+                    job.started.append(datetime.fromisoformat(event["timestamp"]).timestamp())
+                else:
+                    job.ends[self.headers["webhook-id"]] = kind
+                fails = chance.random() < share
+            self.send_response(503 if fails else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_port}/hook"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Campaign:
+    """One run over a stack of its own."""
+
+    def __init__(
+        self, jobs: int, faults: int, seed: int, *, settings: Mapping[str, str], spread_s: float
+    ) -> None:
+        """``settings``: of the service, by their variables; ``spread_s``: between two faults, on average."""
+        self._jobs = jobs
+        self._faults = faults
+        self._chance = random.Random(seed)
+        self._seed = seed
+        self._settings = dict(settings)
+        self._spread_s = spread_s
+        self._told: defaultdict[str, Told] = defaultdict(Told)
+        self._done_faults: Counter[str] = Counter()
+        self._accepted: dict[str, int] = {}
+        self._over = threading.Event()
+
+    def run(self) -> Report:
+        """Accept the jobs while faults happen, wait for their ends, and look at each."""
+        began = time.monotonic()
+        with ExitStack() as held:
+            folder = held.enter_context(tempfile.TemporaryDirectory())
+            stacks: list[Stack] = []
+            proxy = held.enter_context(FaultProxy(lambda: _s3_port(stacks[0]), 0.0, self._seed))
+            url = held.enter_context(listener(self._told, 0.02, self._seed))
+            stack = Stack(
+                Path(folder),
+                workers=2,
+                environment={
+                    "MASKLINE_S3_ENDPOINT": proxy.url,
+                    "MASKLINE_OUTGOING_ALLOW": HOST,
+                    "MASKLINE_LOG_LEVEL": "WARNING",
+                    **self._settings,
+                },
+            )
+            stacks.append(stack)
+            held.enter_context(stack)
+            expected = self._expected(stack)
+            proxy.share = S3_FAULTS
+            harm = threading.Thread(target=self._harm, args=(stack,))
+            harm.start()
+            with ThreadPoolExecutor(CLIENTS) as clients:
+                list(clients.map(lambda number: self._submit(stack, number, url), range(self._jobs)))
+                harm.join()
+                proxy.share = 0.0
+                ended = dict(clients.map(lambda job_id: (job_id, _end(stack, job_id)), self._accepted))
+                self._await_events()
+                again = dict(clients.map(lambda job_id: (job_id, _end(stack, job_id)), self._accepted))
+                masks = dict(clients.map(lambda job_id: (job_id, _masks(stack, job_id)), self._accepted))
+            return self._report(
+                ended=ended,
+                again=again,
+                masks=masks,
+                expected=expected,
+                proxy=proxy,
+                lasted_s=time.monotonic() - began,
+            )
+
+    def _expected(self, stack: Stack) -> list[tuple[bytes, bytes]]:
+        """The masks of each image, made in peace."""
+        masks = []
+        with Client(stack.url, stack.api_key) as client:
+            for number in range(_IMAGES):
+                job = client.submit(picture(number), prompts=[prompt(number)], parameters={"iterations": 4})
+                client.wait(job.id)
+                masks.append(_masks(stack, job.id))
+        assert all(both is not None for both in masks)
+        return [both for both in masks if both is not None]
+
+    def _submit(self, stack: Stack, number: int, url: str) -> None:
+        """Have one job accepted, however often that takes, at a pace that lasts as long as the faults."""
+        time.sleep(self._faults * self._spread_s / self._jobs * CLIENTS)
+        image = number % _IMAGES
+        webhook = Webhook(url=url, secret=_SECRET, events=_EVENTS)
+        while True:
+            with suppress(MasklineError), Client(stack.url, stack.api_key) as client:
+                job = client.submit(
+                    picture(image),
+                    prompts=[prompt(image)],
+                    parameters={"iterations": 4},
+                    webhook=webhook,
+                    idempotency_key=f"{self._seed}-{number}",
+                )
+                self._accepted[job.id] = image
+                return
+            time.sleep(0.2)
+
+    def _harm(self, stack: Stack) -> None:
+        wipes = set(self._chance.sample(range(self._faults // 4, self._faults), WIPES))
+        for number in range(self._faults):
+            time.sleep(self._chance.uniform(0.2, 2 * self._spread_s - 0.2))
+            if number in wipes:
+                kind = "wipe of redis"
+                with suppress(redis.RedisError):
+                    redis.Redis.from_url(stack.environment["MASKLINE_REDIS_URL"]).flushall()
+            else:
+                name = self._chance.choice(("worker-1", "worker-1", "worker-2", "worker-2", "api", "redis"))
+                kind = self._hit(stack, name)
+            self._done_faults[kind] += 1
+
+    def _hit(self, stack: Stack, name: str) -> str:
+        pid = stack.process(name).pid
+        if pid is None:  # it has just been killed
+            return "none"
+        way = self._chance.choice(("kill", "kill", "stop", "freeze", "freeze and kill"))
+        if way == "stop":
+            os.kill(pid, signal.SIGTERM)
+            return f"SIGTERM of {name}"
+        if way != "kill":
+            most = _FROZEN_S[1] if name.startswith("worker") else 4.0
+            _signal_group(pid, signal.SIGSTOP)
+            time.sleep(self._chance.uniform(_FROZEN_S[0], most))
+            if way == "freeze":
+                _signal_group(pid, signal.SIGCONT)
+                return f"freeze of {name}"
+        _signal_group(pid, signal.SIGKILL)
+        return f"SIGKILL of {name}" if way == "kill" else f"freeze and SIGKILL of {name}"
+
+    def _await_events(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline and not all(self._told[one].ends for one in self._accepted):
+            time.sleep(0.2)
+
+    def _report(
+        self,
+        *,
+        ended: Mapping[str, JobResource | None],
+        again: Mapping[str, JobResource | None],
+        masks: Mapping[str, tuple[bytes, bytes] | None],
+        expected: list[tuple[bytes, bytes]],
+        proxy: FaultProxy,
+        lasted_s: float,
+    ) -> Report:
+        report = Report(
+            jobs=len(self._accepted),
+            faults=self._done_faults,
+            s3_calls=proxy.calls,
+            s3_faults=proxy.faults,
+            lost=[],
+            ended_twice=[],
+            corrupt=[],
+            failed=[],
+            untold=[],
+            recovery_s=0.0,
+            lasted_s=lasted_s,
+        )
+        for job_id, image in self._accepted.items():
+            job, told = ended[job_id], self._told[job_id]
+            if job is None or not job.state.is_final:
+                report.lost.append(job_id)
+                continue
+            later = again[job_id]
+            has_changed = later is None or (later.state, later.attempt) != (job.state, job.attempt)
+            if has_changed or len(told.ends) > 1 or set(told.ends.values()) - {job.state}:
+                report.ended_twice.append(job_id)
+            if not told.ends:
+                report.untold.append(job_id)
+            if job.state != "succeeded":
+                report.failed.append(f"{job_id} {job.state} {job.error and job.error.code}")
+            elif masks[job_id] != expected[image]:
+                report.corrupt.append(job_id)
+            starts = sorted(set(told.started))
+            report.recovery_s = max([report.recovery_s, *(b - a for a, b in pairwise(starts))])
+        return report
+
+
+def _end(stack: Stack, job_id: str) -> JobResource | None:
+    """The job at its end; None: the service does not know it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        with suppress(MasklineError, httpx.HTTPError), Client(stack.url, stack.api_key) as client:
+            job = client.get(job_id, wait=5)
+            if job.state.is_final:
+                return job
+    return None
+
+
+def _masks(stack: Stack, job_id: str) -> tuple[bytes, bytes] | None:
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    answers = [
+        httpx.get(f"{stack.url}/v1/jobs/{job_id}/{mask}.png", headers=headers, timeout=30, trust_env=False)
+        for mask in ("categoryMask", "confidenceMask")
+    ]
+    return (answers[0].content, answers[1].content) if all(one.is_success for one in answers) else None
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _s3_port(stack: Stack) -> int:
+    command = stack.process("s3").command
+    return int(command[command.index("--addr") + 1].rpartition(":")[2])
+
+
+def measure(jobs: int = JOBS, faults: int = FAULTS, seeds: tuple[int, ...] = SEEDS) -> list[Figure]:
+    """The figures of every seed together."""
+    reports = []
+    for seed in seeds:
+        report = Campaign(jobs, faults, seed, settings={}, spread_s=_SPREAD_S).run()
+        print(
+            f"seed {seed}: {report.jobs} jobs in {report.lasted_s:.0f} s; {report.s3_faults} of "
+            f"{report.s3_calls} calls of S3 failed; {json.dumps(report.faults)}",
+            flush=True,
+        )
+        for name in ("lost", "ended_twice", "corrupt", "untold", "failed"):
+            if found := getattr(report, name):
+                print(f"  {name}: {len(found)}: {', '.join(found[:5])}", flush=True)
+        print(f"  longest recovery: {report.recovery_s:.1f} s", flush=True)
+        reports.append(report)
+    name = f"{jobs} jobs under {faults} faults, {len(seeds)} seeds"
+    return [
+        *(
+            Figure(
+                name=f"{name}: {what}",
+                measured=sum(len(getattr(report, field_)) for report in reports),
+                target=0,
+                unit="",
+                better="lower",
+            )
+            for what, field_ in (
+                ("lost", "lost"),
+                ("ended twice", "ended_twice"),
+                ("corrupt masks", "corrupt"),
+                ("ends that no webhook told, or under two ids", "untold"),
+            )
+        ),
+        Figure(
+            name=f"{name}: longest recovery",
+            measured=max(report.recovery_s for report in reports),
+            target=RECOVERY_S,
+            unit="s",
+            better="lower",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    given = [int(one) for one in sys.argv[1:]]
+    jobs, faults, *seeds = [*given, *(JOBS, FAULTS)[len(given) :]]
+    print_figures(measure(jobs, faults, tuple(seeds) or SEEDS))
