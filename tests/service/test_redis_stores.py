@@ -23,6 +23,7 @@ from maskline.local.ports import free_port
 from maskline.ports import BatchStore, JobStore, SubmissionGate
 from maskline.webhooks import FAILING_GAP_S
 from tests.contracts.batch_store import ENDED, BatchStoreContract, make_batch
+from tests.contracts.job_life import hold_to_the_rules
 from tests.contracts.job_store import JobStoreContract, Store, run, submit
 from tests.contracts.outbox import MAX_DEAD, EndpointStoreContract, OutboxContract, Stores, make_endpoint
 from tests.contracts.submission_gate import SubmissionGateContract
@@ -99,6 +100,23 @@ class TestRedisJobStore(JobStoreContract):
         before = set(connection.redis.scan_iter(f"{PREFIX}*")) | {f"{PREFIX}turn"}
         super().test_a_deleted_job_is_gone_for_its_attempt(store)
         assert set(connection.redis.scan_iter(f"{PREFIX}*")) == before
+
+
+def test_no_order_of_calls_breaks_the_rules(stack: Stack) -> None:
+    connection = RedisConnection(stack.environment["MASKLINE_REDIS_URL"], PREFIX)
+    store = RedisJobStore(connection, idempotency_expiry_s=60)
+
+    def emptied() -> Store:
+        if keys := list(connection.redis.scan_iter(f"{PREFIX}*", count=10_000)):
+            connection.redis.delete(*keys)
+        store.begin_epoch(1)
+        return store
+
+    hold_to_the_rules(emptied, examples=40)
+    emptied()
+    connection.redis.delete(f"{PREFIX}epoch")
+    store.close()
+    connection.close()
 
 
 class TestRedisBatchStore(BatchStoreContract):

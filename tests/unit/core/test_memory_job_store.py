@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from maskline.adapters.memory import MemoryJobStore
+from tests.contracts.job_life import hold_to_the_rules
 from tests.contracts.job_store import JobStoreContract
 
 
@@ -16,3 +17,7 @@ class TestMemoryJobStore(JobStoreContract):
     @pytest.fixture
     def lose_memory(self, store: MemoryJobStore) -> Callable[[], None]:
         return store.lose_memory
+
+
+def test_no_order_of_calls_breaks_the_rules() -> None:
+    hold_to_the_rules(MemoryJobStore, examples=100)
