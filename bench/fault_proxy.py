@@ -25,21 +25,24 @@ class FaultProxy:
         """``upstream``: says the server's port, when it is there; ``share``: of the calls that go wrong."""
         self.port = free_port()
         self.share = share
+        self.is_down = False
+        """Whether every call is answered with 503."""
         self.faults = 0
         self.calls = 0
         self._upstream = upstream
         self._random = random.Random(seed)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="fault-proxy", daemon=True)
+        self._listens = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._listen(),), name="fault-proxy")
 
     def __enter__(self) -> Self:
         self._thread.start()
+        self._listens.wait()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     @property
@@ -47,13 +50,12 @@ class FaultProxy:
         """Where it listens."""
         return f"http://{HOST}:{self.port}"
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._serve, HOST, self.port, limit=1 << 20))
-        self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0))
+    async def _listen(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, HOST, self.port, limit=1 << 20)
+        self._listens.set()
+        await self._stop.wait()
+        server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server: asyncio.StreamWriter | None = None
@@ -80,7 +82,7 @@ class FaultProxy:
         self.calls += 1
         fault = self._random.randrange(5) if self._random.random() < self.share else None
         self.faults += fault is not None
-        if fault == 0:
+        if fault == 0 or self.is_down:
             writer.write(_REFUSAL)
             await writer.drain()
             return False

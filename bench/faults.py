@@ -46,7 +46,9 @@ CLIENTS = 6
 _SECRET = "whsec_" + "B" * 32
 _IMAGES = 24
 _SPREAD_S = 3.0  # between two faults, on average
-_FROZEN_S = (0.5, 25.0)
+FROZEN_S = 25.0  # at most, of a worker: longer than its lease
+_FROZEN_LEAST_S = 0.5
+_FROZEN_OTHERS_S = 4.0
 _PATIENCE_S = 600.0  # for the last job, and for the last event
 _EVENTS = (EventType.STARTED, EventType.SUCCEEDED, EventType.FAILED, EventType.EXPIRED)
 
@@ -139,15 +141,24 @@ class Campaign:
     """One run over a stack of its own."""
 
     def __init__(
-        self, jobs: int, faults: int, seed: int, *, settings: Mapping[str, str], spread_s: float
+        self,
+        jobs: int,
+        faults: int,
+        seed: int,
+        *,
+        settings: Mapping[str, str],
+        spread_s: float,
+        frozen_s: float,
     ) -> None:
-        """``settings``: of the service, by their variables; ``spread_s``: between two faults, on average."""
+        """``settings``: of the service, by their variables; ``spread_s``: between two faults, on average;
+        ``frozen_s``: the longest that a worker is frozen."""
         self._jobs = jobs
         self._faults = faults
         self._chance = random.Random(seed)
         self._seed = seed
         self._settings = dict(settings)
         self._spread_s = spread_s
+        self._frozen_s = frozen_s
         self._told: defaultdict[str, Told] = defaultdict(Told)
         self._done_faults: Counter[str] = Counter()
         self._accepted: dict[str, int] = {}
@@ -229,8 +240,8 @@ class Campaign:
             time.sleep(self._chance.uniform(0.2, 2 * self._spread_s - 0.2))
             if number in wipes:
                 kind = "wipe of redis"
-                with suppress(redis.RedisError):
-                    redis.Redis.from_url(stack.environment["MASKLINE_REDIS_URL"]).flushall()
+                with suppress(redis.RedisError), _redis(stack) as server:
+                    server.flushall()
             else:
                 name = self._chance.choice(("worker-1", "worker-1", "worker-2", "worker-2", "api", "redis"))
                 kind = self._hit(stack, name)
@@ -245,9 +256,9 @@ class Campaign:
             os.kill(pid, signal.SIGTERM)
             return f"SIGTERM of {name}"
         if way != "kill":
-            most = _FROZEN_S[1] if name.startswith("worker") else 4.0
+            most = self._frozen_s if name.startswith("worker") else min(self._frozen_s, _FROZEN_OTHERS_S)
             _signal_group(pid, signal.SIGSTOP)
-            time.sleep(self._chance.uniform(_FROZEN_S[0], most))
+            time.sleep(self._chance.uniform(_FROZEN_LEAST_S, most))
             if way == "freeze":
                 _signal_group(pid, signal.SIGCONT)
                 return f"freeze of {name}"
@@ -327,6 +338,10 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
+def _redis(stack: Stack) -> redis.Redis:
+    return redis.Redis.from_url(stack.environment["MASKLINE_REDIS_URL"])
+
+
 def _s3_port(stack: Stack) -> int:
     command = stack.process("s3").command
     return int(command[command.index("--addr") + 1].rpartition(":")[2])
@@ -336,7 +351,7 @@ def measure(jobs: int = JOBS, faults: int = FAULTS, seeds: tuple[int, ...] = SEE
     """The figures of every seed together."""
     reports = []
     for seed in seeds:
-        report = Campaign(jobs, faults, seed, settings={}, spread_s=_SPREAD_S).run()
+        report = Campaign(jobs, faults, seed, settings={}, spread_s=_SPREAD_S, frozen_s=FROZEN_S).run()
         print(
             f"seed {seed}: {report.jobs} jobs in {report.lasted_s:.0f} s; {report.s3_faults} of "
             f"{report.s3_calls} calls of S3 failed; {json.dumps(report.faults)}",

@@ -248,6 +248,14 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def tail(self, key: str, most_bytes: int) -> bytes:
+        """The last bytes of the object; all of it where it has no more.
+
+        Raises:
+            ArtifactNotFound: there is none.
+        """
+        ...
+
     def size(self, key: str, *, bucket: str | None = None) -> int:
         """Bytes of the object.
 

@@ -110,7 +110,7 @@ class Settings(BaseModel):
     shutdown_grace: Seconds = 60.0
     """Seconds that a worker may take to finish what it holds after SIGTERM."""
 
-    lease: Seconds = 15.0
+    lease: Seconds = 10.0
     """Seconds without a sign of life after which a job is taken from its worker."""
     job_deadline: Seconds = 600.0
     """Seconds that one attempt may run."""

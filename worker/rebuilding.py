@@ -27,11 +27,14 @@ logger = structlog.get_logger(module=__name__)
 _LEAD_S = 10.0
 _TOGETHER = 64  # jobs, within less than the lead
 _AT_ONCE = 16  # reads of the bucket
-_TAIL_BYTES = 1 << 16  # of a submission, in which its document is nearly always whole
+_TAIL_BYTES = 1 << 14  # of a submission, in which its document is nearly always whole
 _RETRY_AFTER_S = (0.05, 0.2, 0.5, 1.0)
 _PER_EPOCH = 1000  # attempts and versions of a job within an epoch are fewer
 _TELL_S = 3 * 24 * 3600.0  # for so long a webhook may be tried: an end as late may not have been told
 _KEEP_EXPIRED_S = 24 * 3600.0
+
+
+_ENDS = frozenset({Artifact.PREDICTION, Artifact.FAILURE})
 
 
 class LeadLost(Exception):
@@ -48,6 +51,11 @@ class _Remains:
     has_end: bool
     results: dict[int, set[str]]
     """The names of the files of each attempt."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a note or an attempt's files say so."""
+        return self.has_end or any(not _ENDS.isdisjoint(names) for names in self.results.values())
 
 
 class Rebuilder:
@@ -92,14 +100,16 @@ class Rebuilder:
         logger.warning("records made anew", epoch=number, jobs=jobs, s=round(time.monotonic() - began, 1))
 
     def _restore_jobs(self, number: int) -> int:
+        """First those that have not ended, so that they run while the others are read."""
         restored = 0
-        remains = self._remains()
-        with ThreadPoolExecutor(_AT_ONCE, "rebuild") as threads:
-            while together := list(islice(remains, _TOGETHER)):
-                for restores in threads.map(partial(self._restore, number), together):
-                    restored += restores
-                if not self._store.lead("rebuild", self._holder, _LEAD_S):
-                    raise LeadLost
+        for ended in (False, True):
+            remains = (one for one in self._remains() if one.has_ended is ended)
+            with ThreadPoolExecutor(_AT_ONCE, "rebuild") as threads:
+                while together := list(islice(remains, _TOGETHER)):
+                    for restores in threads.map(partial(self._restore, number), together):
+                        restored += restores
+                    if not self._store.lead("rebuild", self._holder, _LEAD_S):
+                        raise LeadLost
         return restored
 
     def _remains(self) -> Iterator[_Remains]:
@@ -153,13 +163,11 @@ class Rebuilder:
         return self._store.restore(known, document.idempotency, now_ms - int(_TELL_S * 1000))
 
     def _document(self, key: str) -> SubmissionDocument:
-        start = max(0, self._artifacts.size(key) - _TAIL_BYTES)
-        _, chunks = self._artifacts.stream(key, start=start)
-        tail = b"".join(chunks)
+        tail = self._artifacts.tail(key, _TAIL_BYTES)
         try:
             return split_submission(tail)[1]
         except NotASubmission:
-            if start == 0:
+            if len(tail) < _TAIL_BYTES:
                 raise
             return split_submission(self._artifacts.get(key))[1]
 

@@ -17,7 +17,7 @@ from worker.bucket_shelf import today_utc
 logger = structlog.get_logger(module=__name__)
 
 _LIMIT = 500  # jobs looked at in one call
-_LEADS_FOR_INTERVALS = 5
+_LEADS_FOR_INTERVALS = 3
 _KEEP_EXPIRED_S = 24 * 3600.0  # so that a client can still learn why there is no result
 _EMBEDDINGS_S = 3600.0  # between two looks for embeddings whose days are over
 _QUEUE_PER_WAIT = 100  # jobs in the queue for which the wait before a new message doubles

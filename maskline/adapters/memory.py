@@ -447,6 +447,9 @@ class MemoryArtifactStore:
             raise ImageTooLarge(f"the object is {len(body)} bytes; at most {max_bytes} are taken")
         return body
 
+    def tail(self, key: str, most_bytes: int) -> bytes:
+        return self.get(key)[-most_bytes:]
+
     def size(self, key: str, *, bucket: str | None = None) -> int:
         return len(self.get(key, bucket=bucket))
 

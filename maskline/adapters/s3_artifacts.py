@@ -45,6 +45,10 @@ class _BrokenOff(ArtifactStoreUnavailable):
     """An answer that began well."""
 
 
+class _RangeRefused(ArtifactStoreUnavailable):
+    """There are no such bytes."""
+
+
 class S3ArtifactStore:
     """``ArtifactStore`` over one bucket."""
 
@@ -129,8 +133,16 @@ class S3ArtifactStore:
                 return self._get(key, bucket, max_bytes)
         return self._get(key, bucket, max_bytes)
 
-    def _get(self, key: str, bucket: str | None, max_bytes: int | None) -> bytes:
-        response = self._send("GET", bucket or self._bucket, key, preload=False)
+    def tail(self, key: str, most_bytes: int) -> bytes:
+        try:
+            return self._get(key, None, None, headers={"Range": f"bytes=-{most_bytes}"})
+        except _RangeRefused:  # some stores do so where the object is shorter
+            return self.get(key)
+
+    def _get(
+        self, key: str, bucket: str | None, max_bytes: int | None, headers: dict[str, str] | None = None
+    ) -> bytes:
+        response = self._send("GET", bucket or self._bucket, key, headers=headers, preload=False)
         try:
             if max_bytes is not None and _content_length(response) > max_bytes:
                 response.close()
@@ -256,6 +268,8 @@ def _require_success(status: int, *, is_ours: bool) -> None:
         return
     if status == HTTPStatus.NOT_FOUND:
         raise ArtifactNotFound("the object does not exist")
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise _RangeRefused("the object is shorter")
     is_refusal = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING
     if is_refusal and not is_ours:  # our own bucket is the operator's to mend
         raise ArtifactNotFound(f"the bucket refuses it with status {status}")

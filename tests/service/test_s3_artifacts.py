@@ -170,3 +170,12 @@ def test_an_upload_that_is_refused_is_not_sent_again(picky: S3ArtifactStore, sta
     with pytest.raises(ArtifactStoreUnavailable):
         picky.put("tests/x.png", BODY, "image/png")
     assert len(Picky.bodies) == 1
+
+
+def test_the_end_of_an_object_is_read_alone(store: S3ArtifactStore) -> None:
+    body = bytes(range(256)) * 40
+    store.put("tail/x", body, "application/octet-stream")
+    for most in (1, 100, len(body), len(body) + 1, 1 << 20):
+        assert store.tail("tail/x", most) == body[-most:]
+    with pytest.raises(ArtifactNotFound):
+        store.tail("tail/absent", 10)
