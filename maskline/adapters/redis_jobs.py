@@ -333,6 +333,19 @@ class RedisJobStore:
     def forget(self, job_id: str) -> None:
         self._connection.run("forget", job_id)
 
+    def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:
+        asked = list(job_ids)
+        with translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for job_id in asked:
+                pipeline.hmget(f"{self._prefix}job:{job_id}", "state", "attempt")
+            found = dict(zip(asked, pipeline.execute(), strict=True))
+        return {
+            job_id: (JobState(state), int(attempt))
+            for job_id, (state, attempt) in found.items()
+            if state is not None
+        }
+
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         return bool(self._connection.run("lead", name, holder, int(for_s * 1000)))
 

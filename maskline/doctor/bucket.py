@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from maskline.adapters.s3_artifacts import S3ArtifactStore
+from maskline.artifacts import PROBES
 from maskline.doctor.finding import Finding
 from maskline.errors import ServiceError
 from maskline.settings import Settings, SettingsError
@@ -59,7 +60,7 @@ def _clock(settings: Settings) -> Finding:
 
 
 def _calls(store: S3ArtifactStore, settings: Settings) -> Iterator[Finding]:
-    key = f"doctor/{secrets.token_hex(8)}"
+    key = f"{PROBES}{secrets.token_hex(8)}"
     step = "reach"
     try:
         store.check()
@@ -68,11 +69,11 @@ def _calls(store: S3ArtifactStore, settings: Settings) -> Iterator[Finding]:
         step = "get"
         _require(store.get(key) == _BODY, "it gave other bytes than it was given")
         step = "list"
-        _require(list(store.keys("doctor/")).count(key) == 1, "a new object is not listed")
+        _require(key in store.keys(PROBES), "a new object is not listed")
         yield _presigned(store, key, settings)
         step = "delete"
         store.delete([key])
-        _require(key not in store.keys("doctor/"), "a deleted object is still listed")
+        _require(key not in store.keys(PROBES), "a deleted object is still listed")
     except (ServiceError, _Wrong) as error:
         with suppress(ServiceError):
             store.delete([key])

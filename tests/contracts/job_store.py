@@ -498,3 +498,12 @@ class JobStoreContract:
         assert store.lead("other", "b", 60)
         time.sleep(0.06)
         assert store.lead("sweep", "b", 60)
+
+    # -- orphans
+
+    def test_states_are_told_of_the_jobs_that_there_are(self, store: Store) -> None:
+        queued, ended = submit(store, make_job()), submit(store, make_job(tenant="other"))
+        run(store, ended)
+        told = store.states([queued.id, ended.id, "0" * 32])
+        assert told == {queued.id: (JobState.QUEUED, 0), ended.id: (JobState.SUCCEEDED, 1)}
+        assert store.states([]) == {}
