@@ -19,7 +19,7 @@ from maskline.ports import Hint, Idempotency
 from maskline.requests import Prompt, SegmentationRequest, Subtask
 
 JOBS = 10_000
-MOST_BYTES = 2048
+MOST_KB = 2.0
 _PREFIX = "maskline:"
 _HINTS = CeleryHints(_PREFIX)
 _WEEK_MS = 7 * 24 * 3600 * 1000
@@ -80,7 +80,8 @@ def finish_jobs(url: str, count: int, *, with_keys: bool) -> float:
     _finish_one(store, connection, None)  # what is there once, such as the scripts
     before = _used_bytes(connection)
     for number in range(count):
-        key = Idempotency(key=f"order-{number:08}", fingerprint="f" * 64) if with_keys else None
+        # As long as the Python client's, which sends one with every job.
+        key = Idempotency(key=f"{number:036}", fingerprint="f" * 16) if with_keys else None
         _finish_one(store, connection, key)
     used = _used_bytes(connection) - before
     store.close()
@@ -112,9 +113,9 @@ def measure() -> list[Figure]:
             Figure(
                 name=f"Redis, each of {JOBS:,} finished jobs"
                 + (", with idempotency keys" if with_keys else ""),
-                measured=used,
-                target=MOST_BYTES,
-                unit="bytes",
+                measured=used / 1024,
+                target=MOST_KB,
+                unit="KB",
                 better="lower",
             )
         )

@@ -393,6 +393,7 @@ class MemoryJobStore:
             record.job,
             state=to,
             version=record.job.version + 1,
+            worker=record.job.worker if to is JobState.RUNNING else None,
             finished_ms=now if to.is_final else record.job.finished_ms,
         )
         self._end_turns(record.job)

@@ -40,7 +40,8 @@ class House:
         return set(self.artifacts.keys(""))
 
     def accept(self) -> Job:
-        job = self.jobs.create(make_job(lives_s=30 * DAY_S), None, 100)
+        # Each of a model of its own: a claim gives the job of a model that is next.
+        job = self.jobs.create(make_job(lives_s=30 * DAY_S, model=new_job_id()), None, 100)
         self.put(submission_key(job.id, "png"))
         return job
 
