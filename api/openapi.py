@@ -192,10 +192,9 @@ def _describe(op: Operation, endpoint: str, path: str, scope: Scope | None) -> J
     problems = op.problems if op.is_open else (*op.problems, 401, 403)
     for status in sorted({*problems, 503}):
         answers.setdefault(str(status), _answer(status, {problem_media_type: op.problem}))
-    if any(
-        parameter["in"] != "header" for parameter in parameters
-    ):  # gunicorn's own answer, before any route
-        answers["414"] = _answer(414, {"text/html": {"type": "string"}})
+    for status in _OF_THE_SERVER:
+        answer = answers.setdefault(str(status), _answer(status, {}))
+        answer.setdefault("content", {})["text/html"] = {"schema": {"type": "string"}}
     described: JsonSchema = {
         "operationId": endpoint.rpartition(".")[2],
         "summary": op.summary,
@@ -286,6 +285,7 @@ _SECURITY_SCHEMES = {
     "googleHeader": {"type": "apiKey", "in": "header", "name": "X-Goog-Api-Key"},
 }
 
+_OF_THE_SERVER = (400, 414, 431)  # gunicorn's own answers to what is no HTTP, or too long, before any route
 _STATUS_WORDS = {
     200: "Done",
     201: "Made",
@@ -302,6 +302,7 @@ _STATUS_WORDS = {
     415: "A type that is not taken",
     422: "Something in the request is wrong; `errors` says what",
     429: "Too much waits already, or was submitted of late",
+    431: "A header is too long",
     503: "Not now; try again after `Retry-After` seconds",
     504: "It did not end in time, and goes on",
 }

@@ -39,10 +39,11 @@ ENVIRONMENT = {
     "MASKLINE_WORKER_MODELS": "grabcut",
     "MASKLINE_MAX_IMAGE_PIXELS": str(MAX_PIXELS),
     "MASKLINE_MAX_WAIT": "60",
+    "MASKLINE_IMAGE_CACHE_BYTES": "0",  # has a bound of its own, and would fill up meanwhile
 }
 _CLEAR = frozenset({ImageUnreadable.code, ImageTooLarge.code, UnsupportedImageType.code})
 _CLIENTS = 8  # at once; as many as the worker has threads
-_LARGE_ROUNDS = 3  # of whole images of the largest size; so that all threads have one at once
+_LARGE_ROUNDS = 8  # of whole images of the largest size; so that all threads have one at once
 _WAIT_S = 60.0
 _MOST_OVER_HONEST = 1.1  # times their memory: what the order of a run makes of it
 

@@ -66,7 +66,7 @@ def large_images(pixels: int) -> list[bytes]:
     """Whole images of so many pixels, one of each format that Pillow writes."""
     side = int(pixels**0.5)
     large = Image.fromarray(picture(side, side))
-    formats = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+    formats = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
     return [_saved(large, image_format, {}) for image_format in formats]
 
 

@@ -114,7 +114,7 @@ def _door(settings: Settings) -> Finding:
     if settings.admin_key is None:
         return Finding.warning(
             check,
-            "no key is asked for: everybody who reaches the API is the administrator",
+            "no key is asked for: the API listens on loopback alone; all there are the administrator",
             "set MASKLINE_ADMIN_KEY to a long random text, and make keys with maskline keys create",
         )
     return Finding.ok(check, "callers need a key")
