@@ -22,8 +22,17 @@ from maskline.keys import Scope
 from maskline.resources import Problem
 
 JsonSchema = dict[str, Any]
-Content = type[BaseModel] | tuple[type[BaseModel], ...] | JsonSchema
-"""A model, any one of several, or a schema such as ``BINARY``."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMany:
+    """An answer that is a list where what was asked about came in a list."""
+
+    model: type[BaseModel]
+
+
+Content = type[BaseModel] | tuple[type[BaseModel], ...] | OneOrMany | JsonSchema
+"""A model, any one of several, one or a list of them, or a schema such as ``BINARY``."""
 
 BINARY: JsonSchema = {"type": "string", "format": "binary"}
 
@@ -136,8 +145,7 @@ def make_document(app: Flask, version: str) -> JsonSchema:
             *op.bodies.values(),
             *(content for answer in op.answers.values() for content in answer.values()),
         )
-        for model in (content if isinstance(content, tuple) else (content,))
-        if isinstance(model, type)
+        for model in _models_of(content)
     }
     ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema(
@@ -184,6 +192,9 @@ def _describe(op: Operation, endpoint: str, path: str, scope: Scope | None) -> J
     problems = op.problems if op.is_open else (*op.problems, 401, 403)
     for status in sorted({*problems, 503}):
         answers.setdefault(str(status), _answer(status, {problem_media_type: op.problem}))
+    for status in _OF_THE_SERVER:
+        answer = answers.setdefault(str(status), _answer(status, {}))
+        answer.setdefault("content", {})["text/html"] = {"schema": {"type": "string"}}
     described: JsonSchema = {
         "operationId": endpoint.rpartition(".")[2],
         "summary": op.summary,
@@ -247,7 +258,22 @@ def _content(contents: Mapping[str, Content]) -> JsonSchema:
     return {media_type: {"schema": _schema(content)} for media_type, content in contents.items()}
 
 
+def _models_of(content: Content) -> tuple[type[BaseModel], ...]:
+    match content:
+        case OneOrMany(model):
+            return (model,)
+        case tuple():
+            return content
+        case type():
+            return (content,)
+        case _:
+            return ()
+
+
 def _schema(content: Content) -> JsonSchema:
+    if isinstance(content, OneOrMany):
+        one = _schema(content.model)
+        return {"anyOf": [one, {"type": "array", "items": one}]}
     if isinstance(content, tuple):
         return {"anyOf": [_schema(model) for model in content]}
     return {"$ref": f"#/components/schemas/{content.__name__}"} if isinstance(content, type) else content
@@ -259,6 +285,7 @@ _SECURITY_SCHEMES = {
     "googleHeader": {"type": "apiKey", "in": "header", "name": "X-Goog-Api-Key"},
 }
 
+_OF_THE_SERVER = (400, 414, 431)  # gunicorn's own answers to what is no HTTP, or too long, before any route
 _STATUS_WORDS = {
     200: "Done",
     201: "Made",
@@ -271,9 +298,11 @@ _STATUS_WORDS = {
     408: "It did not end in time, and goes on",
     409: "The job is in another state",
     413: "Too large",
+    414: "The path and the query are too long; put the request into the body",
     415: "A type that is not taken",
     422: "Something in the request is wrong; `errors` says what",
     429: "Too much waits already, or was submitted of late",
+    431: "A header is too long",
     503: "Not now; try again after `Retry-After` seconds",
     504: "It did not end in time, and goes on",
 }

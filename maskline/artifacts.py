@@ -17,19 +17,25 @@
     batches/{batch}/{shard}.json          what a batch in work makes jobs of (``maskline/batches.py``)
     keys/{key}.json                       the record of an API key, until it is revoked
     webhooks/{endpoint}/{version}.json    a webhook endpoint, until it is removed (``maskline/webhooks.py``)
+    doctor/{chance}                       what ``maskline doctor`` tried; it removes it itself
 
 Every key of a job is written once and never overwritten: an attempt has its own folder. An embedding's may be
 written again, with the same content.
 """
 
+import re
 from datetime import date
 from enum import StrEnum
+from typing import NamedTuple
 
 SUBMISSIONS = "jobs/"
 RESULTS = "results/"
 EMBEDDINGS = "embeddings/"
 EPOCHS = "epochs/"
 KEYS = "keys/"
+PROBES = "doctor/"
+
+_OF_A_JOB = re.compile(rf"(?:{SUBMISSIONS}([0-9a-f]{{32}})|{RESULTS}([0-9a-f]{{32}})/(\d+))/[^/]+")
 
 
 class Artifact(StrEnum):
@@ -50,6 +56,23 @@ class Artifact(StrEnum):
     def media_type(self) -> str:
         """Its content type."""
         return _MEDIA_TYPES[self.value.rpartition(".")[2]]
+
+
+class Owner(NamedTuple):
+    """What an object belongs to."""
+
+    job_id: str
+    attempt: int | None
+    """None: to the job as it was accepted."""
+
+
+def owner_of(key: str) -> Owner | None:
+    """The job and attempt that a key was made for; None where it is of neither."""
+    match = _OF_A_JOB.fullmatch(key)
+    if match is None:
+        return None
+    submitted, ran, attempt = match.groups()
+    return Owner(submitted or ran, int(attempt) if attempt else None)
 
 
 _MEDIA_TYPES = {

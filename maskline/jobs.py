@@ -111,6 +111,7 @@ class Job:
     attempt: int = 0
     """The fencing token: only the latest attempt may end the job."""
     worker: str | None = None
+    """While running: who holds the lease."""
     place: int | None = None
     """In the queue, 1 is next; known of a queued job that was read by itself."""
     timings: Timings | None = None

@@ -51,6 +51,14 @@ class Reaped:
     """Ids of those that lost too many workers."""
 
 
+class StoredObject(NamedTuple):
+    """An object of the bucket, as a listing tells of it."""
+
+    key: str
+    age_s: float
+    """Since it was written, by the store's own clock."""
+
+
 class JobStore(Protocol):
     """The API's side of the job records. Every call is atomic.
 
@@ -220,6 +228,10 @@ class HousekeepingStore(Protocol):
         """Remove every trace of a job; its artifacts are gone by now."""
         ...
 
+    def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:
+        """State and latest attempt of each of these jobs; those that have no record are left out."""
+        ...
+
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         """Whether ``holder`` leads the work ``name``, now and for this long."""
         ...
@@ -278,6 +290,10 @@ class ArtifactStore(Protocol):
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys under a prefix, in their order."""
+        ...
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects under a prefix, read from the store as they are asked for."""
         ...
 
     def uri(self, key: str) -> str:

@@ -122,6 +122,8 @@ class Settings(BaseModel):
     """Seconds that a job may wait before its message is published again; grows with the queue."""
     job_expiry: Seconds = 7 * 24 * 3600.0
     """Seconds after which a job and its artifacts are removed, where the request does not say."""
+    orphan_age: Annotated[float, Field(ge=3600)] = 24 * 3600.0
+    """Seconds after which objects in the bucket that belong to no job are removed; at least an hour."""
     idempotency_expiry: Seconds = 24 * 3600.0
     """Seconds for which an idempotency key is remembered."""
     url_expiry: Seconds = 900.0

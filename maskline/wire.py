@@ -61,3 +61,7 @@ class WireModel(BaseModel):
     def to_json(self) -> str:
         """The wire form as JSON text: camelCase, fields that are None left out."""
         return self.model_dump_json(by_alias=True, exclude_none=True)
+
+    def to_short_json(self) -> str:
+        """The same without what is as by default; whoever reads it must have the same defaults."""
+        return self.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)

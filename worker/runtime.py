@@ -30,6 +30,7 @@ from worker.bucket_shelf import BucketShelf
 from worker.family import Resources
 from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
+from worker.orphans import OrphanRemover
 from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
 from worker.periodic import Periodic
@@ -48,6 +49,7 @@ _PULSES_PER_LIFE = 3
 _OUTBOX_S = 0.5
 _BATCHES_S = 0.5
 _REBUILD_S = 1.0
+_ORPHANS_S = 300.0  # between two times that it is asked whether a look is due
 _OVERLAY_LOCK_S = 60.0
 WEDGED_EXIT = 70  # EX_SOFTWARE
 
@@ -154,6 +156,7 @@ class Runtime:
             secret=settings.webhook_secret.get_secret_value() if settings.webhook_secret else None,
             public_url=settings.public_url,
         )
+        orphans = OrphanRemover(store=self._jobs, artifacts=self._artifacts, age_s=settings.orphan_age)
         cards = self._registry.cards()
         self._beside = (
             Periodic(
@@ -163,6 +166,7 @@ class Runtime:
             ),
             Periodic("rebuilder", _REBUILD_S, rebuilder.rebuild_if_lost),
             Periodic("sweeper", settings.sweep_interval, sweeper.sweep),
+            Periodic("orphans", _ORPHANS_S, orphans.look),
             Periodic("batches", _BATCHES_S, mover.move),
             Periodic("webhooks", _OUTBOX_S, self._webhooks.deliver_due),
         )

@@ -47,6 +47,19 @@ _OVERLAY_WAIT_S = 20.0
 _OVERLAY_LOOK_S = 0.05
 _MAX_KEY = 255
 _NOTHING = ": still there\n\n"  # a comment, by which both sides see that the stream lives
+_EVENT_SCHEMA = {  # of each event: what OpenAPI 3.1 has for a stream
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "The job's version."},
+        "event": {"const": "job"},
+        "data": {
+            "type": "string",
+            "contentMediaType": JSON,
+            "contentSchema": {"$ref": f"#/components/schemas/{JobResource.__name__}"},
+        },
+    },
+}
 
 
 class JobQuery(WireModel):
@@ -297,7 +310,7 @@ class _JobViews:
         "The job at every change, as server-sent events named `job`; to be opened again until the job ends",
         tag="jobs",
         query=EventsQuery,
-        answers={200: {EVENTS: {"type": "string"}}},
+        answers={200: {EVENTS: _EVENT_SCHEMA}},
         problems=(404, 422, 503),
     )
     def get_events(self, job_id: str, query: EventsQuery) -> Response:

@@ -27,7 +27,7 @@ from maskline.errors import (
 from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
-from maskline.ports import Hint, Idempotency, Page, Reaped
+from maskline.ports import Hint, Idempotency, Page, Reaped, StoredObject
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
 from maskline.webhooks import batch_event
@@ -350,6 +350,11 @@ class MemoryJobStore:
             self._deleted.pop(job_id, None)
             self._changed.notify_all()
 
+    def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:
+        with self._changed:
+            jobs = [record.job for job_id in job_ids if (record := self._records.get(job_id))]
+            return {job.id: (job.state, job.attempt) for job in jobs}
+
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         with self._changed:
             leader, until_ms = self._leaders.get(name, (holder, 0))
@@ -388,6 +393,7 @@ class MemoryJobStore:
             record.job,
             state=to,
             version=record.job.version + 1,
+            worker=record.job.worker if to is JobState.RUNNING else None,
             finished_ms=now if to.is_final else record.job.finished_ms,
         )
         self._end_turns(record.job)
@@ -428,7 +434,9 @@ class MemoryArtifactStore:
     """``ArtifactStore`` in a dictionary; refuses to write a key twice."""
 
     bucket: str = "maskline"
+    clock_s: Callable[[], float] = time.time
     _objects: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    _written_s: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def put(self, key: str, body: bytes | BinaryIO, media_type: str, *, bucket: str | None = None) -> None:
         if (bucket or self.bucket, key) in self._objects:
@@ -437,6 +445,7 @@ class MemoryArtifactStore:
             body.seek(0)
             body = body.read()
         self._objects[bucket or self.bucket, key] = body
+        self._written_s[bucket or self.bucket, key] = self.clock_s()
 
     def get(self, key: str, *, bucket: str | None = None, max_bytes: int | None = None) -> bytes:
         try:
@@ -462,8 +471,16 @@ class MemoryArtifactStore:
             self._objects.pop((self.bucket, key), None)
 
     def keys(self, prefix: str) -> Iterator[str]:
+        return (one.key for one in self.objects(prefix))
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        now = self.clock_s()
         return iter(
-            sorted(key for bucket, key in self._objects if bucket == self.bucket and key.startswith(prefix))
+            sorted(
+                StoredObject(key, now - self._written_s[bucket, key])
+                for bucket, key in self._objects
+                if bucket == self.bucket and key.startswith(prefix)
+            )
         )
 
     def uri(self, key: str) -> str:

@@ -3,15 +3,18 @@
 Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own clock.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import TypeVar
 
 from maskline.adapters.ended_jobs import EndedJobs
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import REBUILDING, RedisConnection, as_mapping, translated
+from maskline.artifacts import SUBMISSIONS
 from maskline.errors import (
     IdempotencyKeyReused,
     JobNotFound,
@@ -23,8 +26,10 @@ from maskline.errors import (
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
 from maskline.ports import Hint, Idempotency, Page, Reaped
 from maskline.requests import Priority, SegmentationRequest
+from maskline.wire import WireModel
 
 T = TypeVar("T")
+M = TypeVar("M", bound=WireModel)
 
 MakeMessage = Callable[[Hint], tuple[str, str]]
 """The list of the broker, and the message for it, that tell the workers of a job."""
@@ -40,9 +45,32 @@ def _remembered(parse: Callable[[str], T]) -> Callable[[str], T]:
     return lambda text: remembering(text) if len(text) <= _SHORT else parse(text)
 
 
+def _from_values(kind: type[M]) -> Callable[[str], M]:
+    """What reads the text that ``_values_of`` made."""
+    return _remembered(
+        lambda text: kind.model_validate(dict(zip(kind.model_fields, json.loads(text), strict=True)))
+    )
+
+
+def _values_of(model: WireModel) -> str:
+    """A JSON list of the values, in the order of the fields: names would be half of it."""
+    return json.dumps(list(model.model_dump().values()), separators=(",", ":"))
+
+
+# Records of finished jobs are many, and these parts are most of one. So they leave out what is as by default,
+# the names of values, and, in the key of an image, the job's own id.
 _request_of = _remembered(SegmentationRequest.model_validate_json)
-_image_of = _remembered(ImageRef.model_validate_json)
-_timings_of = _remembered(Timings.model_validate_json)
+_image_of = _from_values(ImageRef)
+_timings_of = _from_values(Timings)
+_OWN_FOLDER = '["/'
+
+
+def _image_text(job: Job) -> str:
+    return _values_of(job.image).replace(f'["{SUBMISSIONS}{job.id}/', _OWN_FOLDER, 1)
+
+
+def _image(job_id: str, text: str) -> ImageRef:
+    return _image_of(text.replace(_OWN_FOLDER, f'["{SUBMISSIONS}{job_id}/', 1))
 
 
 def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
@@ -51,7 +79,7 @@ def job_from_record(job_id: str, record: Mapping[str, str]) -> Job:
         id=job_id,
         tenant=record["tenant"],
         request=_request_of(record["request"]),
-        image=_image_of(record["image"]),
+        image=_image(job_id, record["image"]),
         created_ms=int(record["created_ms"]),
         expires_ms=int(record["expires_ms"]),
         result_fingerprint=record.get("result_fingerprint") or None,
@@ -113,8 +141,8 @@ class RedisJobStore:
             job.tenant,
             hint.model,
             hint.priority,
-            job.request.to_json(),
-            job.image.to_json(),
+            job.request.to_short_json(),
+            _image_text(job),
             job.expires_ms - job.created_ms,
             idempotency.key if idempotency else "",
             idempotency.fingerprint if idempotency else "",
@@ -197,13 +225,12 @@ class RedisJobStore:
     def page(
         self, tenant: str, *, state: JobState | None, model: str | None, size: int, token: str | None
     ) -> Page:
-        index = f"{self._prefix}jobs:{tenant}" + (f":{state}" if state else "")
         start = f"({token}" if token else "+"
         found: list[Job] = []
         step = size + 1 if model is None else max(size + 1, _SCAN)
         while len(found) <= size:
             with translated():
-                ids = self._redis.zrange(index, start, "-", desc=True, bylex=True, offset=0, num=step)
+                ids = self._ids(tenant, (state,) if state else JobState, start, step)
                 pipeline = self._redis.pipeline(transaction=False)
                 for job_id in ids:
                     pipeline.hgetall(f"{self._prefix}job:{job_id}")
@@ -221,6 +248,14 @@ class RedisJobStore:
         if not jobs:
             self._connection.require_memory()
         return Page(jobs=jobs, next_token=jobs[-1].id if len(found) > size else None)
+
+    def _ids(self, tenant: str, states: Iterable[JobState], start: str, most: int) -> list[str]:
+        """Of the tenant's jobs in these states the newest from ``start`` on, each once."""
+        pipeline = self._redis.pipeline(transaction=True)
+        for state in states:
+            index = f"{self._prefix}jobs:{tenant}:{state}"
+            pipeline.zrange(index, start, "-", desc=True, bylex=True, offset=0, num=most)
+        return sorted(chain.from_iterable(pipeline.execute()), reverse=True)[:most]
 
     def cancel(self, tenant: str, job_id: str) -> Job:
         record = self._connection.run("cancel", job_id, tenant)
@@ -266,7 +301,7 @@ class RedisJobStore:
             job_id,
             attempt,
             outcome.state,
-            outcome.timings.to_json() if outcome.timings else "",
+            _values_of(outcome.timings) if outcome.timings else "",
             outcome.failure.to_json() if outcome.failure else "",
         )
         if ended < 0:
@@ -287,8 +322,8 @@ class RedisJobStore:
             job.tenant,
             job.request.model or "",
             job.request.priority,
-            job.request.to_json(),
-            job.image.to_json(),
+            job.request.to_short_json(),
+            _image_text(job),
             ",".join(webhook.events) if webhook else "",
             job.created_ms,
             job.expires_ms,
@@ -332,6 +367,19 @@ class RedisJobStore:
 
     def forget(self, job_id: str) -> None:
         self._connection.run("forget", job_id)
+
+    def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:
+        asked = list(job_ids)
+        with translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            for job_id in asked:
+                pipeline.hmget(f"{self._prefix}job:{job_id}", "state", "attempt")
+            found = dict(zip(asked, pipeline.execute(), strict=True))
+        return {
+            job_id: (JobState(state), int(attempt))
+            for job_id, (state, attempt) in found.items()
+            if state is not None
+        }
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:
         return bool(self._connection.run("lead", name, holder, int(for_s * 1000)))

@@ -6,6 +6,7 @@ what the transfer of a mask does. Listing, deleting and checking are boto3's.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from io import SEEK_END, BytesIO
 from itertools import islice
@@ -21,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from maskline.adapters.s3_signing import presigned_url
 from maskline.adapters.uploads import Uploader, UploadFailed
 from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge, ServiceError
+from maskline.ports import StoredObject
 from maskline.settings import Settings, SettingsError
 
 logger = structlog.get_logger(module=__name__)
@@ -172,12 +174,16 @@ class S3ArtifactStore:
                 )
 
     def keys(self, prefix: str) -> Iterator[str]:
+        return (one.key for one in self.objects(prefix))
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
         with _translated():
             for page in self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix
             ):
+                now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
                 for entry in page.get("Contents", ()):
-                    yield entry["Key"]
+                    yield StoredObject(entry["Key"], (now - entry["LastModified"]).total_seconds())
 
     def uri(self, key: str) -> str:
         return f"s3://{self._bucket}/{key}"

@@ -1,11 +1,24 @@
-"""What a worker on this machine would offer: asked of the worker's own code, in a process of its own."""
+"""What a worker here would offer, and run on: asked of the worker's own code, in a process of its own."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from maskline.local.process import StackError
+from maskline.wire import WireModel
+
+
+class DeviceHere(WireModel):
+    """What models of a worker here would run on."""
+
+    name: str
+    """Of the device."""
+    fault: str | None
+    """Why the device that the settings name can't be had."""
+    has_unused_gpu: bool
+    """Whether the machine has an NVIDIA GPU that torch does not see."""
 
 
 def left_out_here(own_catalog: Path | None) -> dict[str, str]:
@@ -14,12 +27,27 @@ def left_out_here(own_catalog: Path | None) -> dict[str, str]:
     Raises:
         StackError: no worker can run here.
     """
-    arguments = [str(own_catalog)] if own_catalog else []
+    reasons: dict[str, str] = _asked("worker.offer", str(own_catalog) if own_catalog else None)
+    return reasons
+
+
+def device_here(wanted: str | None) -> DeviceHere:
+    """The device of a worker here; ``wanted``: by the settings, None for the best that is there.
+
+    Raises:
+        StackError: no worker can run here.
+    """
+    return DeviceHere.model_validate(_asked("worker.device_report", wanted))
+
+
+def _asked(module: str, argument: str | None) -> Any:  # noqa: ANN401 (any JSON)
     done = subprocess.run(  # noqa: S603 (our own command)
-        [sys.executable, "-m", "worker.offer", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-m", module, *([argument] if argument else [])],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2]
         raise StackError(f"no worker can run here ({reason}); get one with: pip install 'maskline[worker]'")
-    reasons: dict[str, str] = json.loads(done.stdout)
-    return reasons
+    return json.loads(done.stdout)

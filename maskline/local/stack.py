@@ -93,7 +93,7 @@ class Stack:
                     process.start()
                 for process in stage:
                     process.wait_until_ready(_START_TIMEOUT_S)
-            service = {"url": self.url, "apiKey": self.api_key}
+            service = {"url": self.url, "apiKey": self.api_key, "environment": self.environment}
             write_private(self._data_dir / SERVICE_FILE, json.dumps(service, indent=2))
             self._watcher = Watcher(self.processes, self.on_restart)
         except BaseException:

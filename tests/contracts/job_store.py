@@ -16,7 +16,7 @@ from maskline.errors import (
     QueueFull,
     TenantQueueFull,
 )
-from maskline.jobs import Failure, Job, JobState, Outcome
+from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome
 from maskline.ports import (
     Hint,
     HousekeepingStore,
@@ -26,7 +26,7 @@ from maskline.ports import (
     Reaped,
     RebuildingStore,
 )
-from maskline.requests import Priority, Webhook
+from maskline.requests import Priority, Prompt, Webhook
 from tests.factories import SECRET, TIMINGS, make_job
 
 LEASE_S = 30.0
@@ -498,3 +498,30 @@ class JobStoreContract:
         assert store.lead("other", "b", 60)
         time.sleep(0.06)
         assert store.lead("sweep", "b", 60)
+
+    # -- orphans
+
+    def test_states_are_told_of_the_jobs_that_there_are(self, store: Store) -> None:
+        queued, ended = submit(store, make_job(model="a")), submit(store, make_job(tenant="other", model="b"))
+        run(store, ended)
+        told = store.states([queued.id, ended.id, "0" * 32])
+        assert told == {queued.id: (JobState.QUEUED, 0), ended.id: (JobState.SUCCEEDED, 1)}
+        assert store.states([]) == {}
+
+    # -- what a record holds
+
+    def test_an_ended_job_comes_back_whole_but_for_its_worker(self, store: Store) -> None:
+        asked = make_job(
+            prompts=[Prompt(label="a", box=(1.5, 2, 30, 40)), Prompt(label="b", points=((1, 2),))],
+            image=ImageRef(key="jobs/another/submission.png", sha256="0" * 64, width=7, height=8),
+        )
+        own = make_job(image=ImageRef(url="https://example.com/jobs/x.png"))
+        for job in (asked, own, make_job()):
+            submit(store, job)
+            claimed = store.claim(job.id, "w", LEASE_S)
+            assert claimed is not None
+            assert (claimed.id, claimed.worker) == (job.id, "w")
+            assert store.finish(job.id, claimed.attempt, SUCCESS)
+            ended = store.get(job.tenant, job.id)
+            assert (ended.request, ended.image, ended.timings) == (job.request, job.image, TIMINGS)
+            assert ended.worker is None

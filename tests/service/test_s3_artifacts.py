@@ -59,6 +59,16 @@ def test_what_is_put_comes_back(store: S3ArtifactStore, settings: Settings, key:
             call(key)
 
 
+def test_a_listing_tells_how_old_objects_are(store: S3ArtifactStore) -> None:
+    old, young = "tests/aged/1/x.png", "tests/aged/2/x.png"
+    store.put(old, b"", "image/png")
+    time.sleep(2.5)
+    store.put(young, b"", "image/png")
+    ages = {one.key: one.age_s for one in store.objects("tests/aged/")}
+    assert set(ages) == set(store.keys("tests/aged/")) == {old, young}
+    assert ages[old] >= ages[young] + 2
+
+
 def test_too_large_an_object_is_not_read(store: S3ArtifactStore) -> None:
     store.put("tests/large", BODY, "image/png")
     assert store.get("tests/large", max_bytes=len(BODY)) == BODY

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, g, request
 
-from api.openapi import operation
+from api.openapi import OneOrMany, operation
 from api.protocols.roboflow.answers import (
     JSON,
     Answers,
@@ -50,7 +50,7 @@ class _InferViews:
         "Find instances (Roboflow v1)",
         tag=_TAG,
         bodies={JSON: InferenceRequest},
-        answers={200: {JSON: InstanceSegmentationInferenceResponse}},
+        answers={200: {JSON: OneOrMany(InstanceSegmentationInferenceResponse)}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )
@@ -61,7 +61,7 @@ class _InferViews:
         "Tell the class of each pixel (Roboflow v1)",
         tag=_TAG,
         bodies={JSON: InferenceRequest},
-        answers={200: {JSON: SemanticSegmentationInferenceResponse}},
+        answers={200: {JSON: OneOrMany(SemanticSegmentationInferenceResponse)}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )
@@ -72,7 +72,7 @@ class _InferViews:
         "Find the boxes of instances (Roboflow v1)",
         tag=_TAG,
         bodies={JSON: InferenceRequest},
-        answers={200: {JSON: ObjectDetectionInferenceResponse}},
+        answers={200: {JSON: OneOrMany(ObjectDetectionInferenceResponse)}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )
@@ -80,16 +80,20 @@ class _InferViews:
         return self._infer(Task.OBJECT_DETECTION)
 
     @operation(
-        "Other models: refused (Roboflow v1)", tag=_TAG, answers={}, problems=(400,), problem=RoboflowError
+        "Other models: refused (Roboflow v1)",
+        tag=_TAG,
+        answers={},
+        problems=(400, 404),
+        problem=RoboflowError,
     )
     def refuse_infer(self, call: str) -> Response:
         raise _not_here(f"/infer/{call}")
 
-    @operation("CLIP: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=RoboflowError)
+    @operation("CLIP: refused (Roboflow)", tag=_TAG, answers={}, problems=(400, 404), problem=RoboflowError)
     def refuse_clip(self, call: str) -> Response:
         raise _not_here(f"/clip/{call}")
 
-    @operation("SAM 3: refused (Roboflow)", tag=_TAG, answers={}, problems=(400,), problem=RoboflowError)
+    @operation("SAM 3: refused (Roboflow)", tag=_TAG, answers={}, problems=(400, 404), problem=RoboflowError)
     def refuse_sam3(self, call: str) -> Response:
         raise _not_here(f"/sam3/{call}")
 

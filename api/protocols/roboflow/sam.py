@@ -10,7 +10,7 @@ from flask import Blueprint, Response, g, request
 from pydantic import Field, JsonValue, ValidationError
 
 from api.intake import Submission, upload_of
-from api.openapi import BINARY, operation
+from api.openapi import BINARY, OneOrMany, operation
 from api.protocols.roboflow.answers import JSON, Answers, headers_of, respond, respond_to_each, seconds_of
 from api.protocols.roboflow.bodies import read_json_as, told_where
 from api.protocols.roboflow.dialect import RoboflowError
@@ -248,7 +248,7 @@ class _SamViews:
         "Cut out objects by boxes and points, or everything (Roboflow, SAM 2)",
         tag=_TAG,
         bodies={JSON: Sam2SegmentationRequest},
-        answers={200: {JSON: Sam2SegmentationResponse}},
+        answers={200: {JSON: OneOrMany(Sam2SegmentationResponse)}},
         problems=_PROBLEMS,
         problem=RoboflowError,
     )

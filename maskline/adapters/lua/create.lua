@@ -33,7 +33,6 @@ redis.call('HSET', record_of(id),
   'tenant', tenant, 'state', 'queued', 'version', 1, 'attempt', 0,
   'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
   'created_ms', now, 'expires_ms', now + expiry, 'result_fingerprint', result_fingerprint)
-redis.call('ZADD', prefix .. 'jobs:' .. tenant, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':queued', 0, id)
 redis.call('ZADD', prefix .. 'expiry', now + expiry, id)
 enqueue(id, now)

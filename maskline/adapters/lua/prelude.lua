@@ -9,8 +9,7 @@
 -- leases                 zset    running jobs, by the time at which their lease lapses
 -- expiry                 zset    all jobs, by the time at which they are due to expire, and those that were
 --                                deleted and still have artifacts, by 0
--- jobs:{tenant}          zset    all jobs of a tenant; ids sort by time
--- jobs:{tenant}:{state}  zset    the same by state
+-- jobs:{tenant}:{state}  zset    all jobs of a tenant in this state; ids sort by time
 -- rate:{tenant}          time in us at which the tenant's whole burst of submissions can be had again
 -- idempotency:{tenant}:{key}     "{fingerprint} {job id}"
 -- result:{tenant}:{fingerprint}  id of the latest job that succeeded with this result; goes when that job expires
@@ -171,8 +170,12 @@ local function move(id, to, now)
   withhold(id, priority, tenant, model)
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)
+  if to ~= 'running' then
+    redis.call('HDEL', record, 'worker')
+  end
   if FINAL[to] then
     redis.call('HSET', record, 'finished_ms', now)
+    redis.call('HDEL', record, 'events')  -- no further move is to be told of
   end
   if EVENT_OF[to] then
     emit(EVENT_OF[to], tenant, id, attempt, version, events or '', now)
@@ -203,7 +206,6 @@ local function forget(id)
   end
   if tenant then
     redis.call('DEL', record)
-    redis.call('ZREM', prefix .. 'jobs:' .. tenant, id)
     redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. state, id)
     withhold(id, priority, tenant, model)
   end

@@ -12,7 +12,6 @@ redis.call('HSET', record,
   'tenant', tenant, 'state', state, 'version', version, 'attempt', attempt,
   'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
   'created_ms', created, 'expires_ms', expires, 'result_fingerprint', result_fingerprint)
-redis.call('ZADD', prefix .. 'jobs:' .. tenant, 0, id)
 redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':' .. state, 0, id)
 redis.call('ZADD', prefix .. 'expiry', expires, id)
 if idempotency_key ~= '' and tonumber(memory) > 0 then

@@ -340,7 +340,9 @@ def test_batches_that_can_not_move_hold_up_no_others(monkeypatch: pytest.MonkeyP
         world.work()
     assert world.progress(batch).state is BatchState.SUCCEEDED
     assert {world.progress(one).state for one in away} == {BatchState.RUNNING}
-    world.artifacts = MemoryArtifactStore(_objects=world.artifacts._objects)
+    world.artifacts = MemoryArtifactStore(
+        _objects=world.artifacts._objects, _written_s=world.artifacts._written_s
+    )
     monkeypatch.setattr("worker.batches._STANDS_BACK_S", 0.0)
     for one in away:
         assert world.run(one).state is BatchState.SUCCEEDED
