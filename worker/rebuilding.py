@@ -20,7 +20,7 @@ from maskline.artifacts import EPOCHS, RESULTS, SUBMISSIONS, Artifact, end_key, 
 from maskline.codec import EndDocument, NotASubmission, SubmissionDocument, split_submission
 from maskline.errors import ArtifactNotFound, DependencyError
 from maskline.jobs import Job, JobState
-from maskline.ports import ArtifactStore, RebuildingStore
+from maskline.ports import ArtifactStore, RebuildingStore, StoredObject
 
 logger = structlog.get_logger(module=__name__)
 
@@ -49,13 +49,13 @@ class _Remains:
     submission: str
     """Its key."""
     has_end: bool
-    results: dict[int, set[str]]
-    """The names of the files of each attempt."""
+    results: dict[int, dict[str, float]]
+    """The names of the files of each attempt, and their ages in seconds."""
 
     @property
     def has_ended(self) -> bool:
         """Whether a note or an attempt's files say so."""
-        return self.has_end or any(not _ENDS.isdisjoint(names) for names in self.results.values())
+        return self.has_end or any(not _ENDS.isdisjoint(files) for files in self.results.values())
 
 
 class Rebuilder:
@@ -114,11 +114,11 @@ class Rebuilder:
 
     def _remains(self) -> Iterator[_Remains]:
         """Job by job: both listings are in the order of the ids."""
-        results = groupby(self._artifacts.keys(RESULTS), job_of)
-        result_id, result_keys = next(results, (None, iter(())))
+        results = groupby(self._artifacts.objects(RESULTS), lambda one: job_of(one.key))
+        result_id, result_files = next(results, (None, iter(())))
         for job_id, keys in groupby(self._artifacts.keys(SUBMISSIONS), job_of):
             while result_id is not None and result_id < job_id:
-                result_id, result_keys = next(results, (None, iter(())))
+                result_id, result_files = next(results, (None, iter(())))
             mine = list(keys)
             submissions = [key for key in mine if key != end_key(job_id)]
             if submissions:
@@ -126,7 +126,7 @@ class Rebuilder:
                     job_id=job_id,
                     submission=submissions[0],
                     has_end=len(mine) > len(submissions),
-                    results=_by_attempt(result_keys) if result_id == job_id else {},
+                    results=_by_attempt(result_files) if result_id == job_id else {},
                 )
 
     def _restore(self, number: int, remains: _Remains) -> bool:
@@ -139,17 +139,22 @@ class Rebuilder:
         return self._restore_now(number, remains)
 
     def _restore_now(self, number: int, remains: _Remains) -> bool:
+        now_ms = time.time_ns() // 1_000_000
         try:
             document = self._document(remains.submission)
+            job = self._end_of(remains, self._accepted(number, remains.job_id, document, now_ms), now_ms)
         except ArtifactNotFound:  # deleted just now
             return False
         except (NotASubmission, ValidationError):
-            logger.error("not a submission", key=remains.submission)
+            logger.error("not restored, for its documents are damaged", job=remains.job_id)
             return False
-        now_ms = time.time_ns() // 1_000_000
+        return self._store.restore(job, document.idempotency, now_ms - int(_TELL_S * 1000))
+
+    def _accepted(self, number: int, job_id: str, document: SubmissionDocument, now_ms: int) -> Job:
+        """The job as it was accepted, in this epoch."""
         created_ms = document.created_ms or now_ms
-        job = Job(
-            id=remains.job_id,
+        return Job(
+            id=job_id,
             tenant=document.tenant,
             request=document.request,
             image=document.image,
@@ -159,8 +164,6 @@ class Rebuilder:
             version=number * _PER_EPOCH,
             attempt=(number - 1) * _PER_EPOCH,
         )
-        known = self._end_of(remains, job, now_ms)
-        return self._store.restore(known, document.idempotency, now_ms - int(_TELL_S * 1000))
 
     def _document(self, key: str) -> SubmissionDocument:
         tail = self._artifacts.tail(key, _TAIL_BYTES)
@@ -175,10 +178,11 @@ class Rebuilder:
         """The job as it ended, or as it waits."""
         if remains.has_end:
             return self._as_told(job, end_key(job.id))
-        for attempt, names in sorted(remains.results.items(), reverse=True):
-            if Artifact.PREDICTION in names:
-                return replace(job, state=JobState.SUCCEEDED, attempt=attempt, finished_ms=job.created_ms)
-            if Artifact.FAILURE in names:
+        for attempt, ages_s in sorted(remains.results.items(), reverse=True):
+            if Artifact.PREDICTION in ages_s:
+                finished_ms = now_ms - int(ages_s[Artifact.PREDICTION] * 1000)
+                return replace(job, state=JobState.SUCCEEDED, attempt=attempt, finished_ms=finished_ms)
+            if Artifact.FAILURE in ages_s:
                 return self._as_told(job, result_key(job.id, attempt, Artifact.FAILURE))
         if job.expires_ms <= now_ms:
             expires_ms = now_ms + int(_KEEP_EXPIRED_S * 1000)
@@ -196,9 +200,9 @@ def _epoch_of(key: str) -> int:
     return int(key.removeprefix(EPOCHS))
 
 
-def _by_attempt(keys: Iterable[str]) -> dict[int, set[str]]:
-    attempts: defaultdict[int, set[str]] = defaultdict(set)
-    for key in keys:
-        _, _, attempt, name = key.split("/")
-        attempts[int(attempt)].add(name)
+def _by_attempt(files: Iterable[StoredObject]) -> dict[int, dict[str, float]]:
+    attempts: defaultdict[int, dict[str, float]] = defaultdict(dict)
+    for file in files:
+        _, _, attempt, name = file.key.split("/")
+        attempts[int(attempt)][name] = file.age_s
     return attempts

@@ -101,6 +101,8 @@ def test_every_job_is_as_it_was(world: World) -> None:
     gone = world.submit()
     world.artifacts.delete([gone.image.key or ""])
     world.artifacts.put(submission_key("0" * 32, "png"), b"not one of ours", "image/png")
+    damaged = world.submit()
+    world.artifacts.put(result_key(damaged.id, 1, Artifact.FAILURE), b"not one of ours", "application/json")
 
     world.lose_and_rebuild()
 
@@ -121,6 +123,7 @@ def test_every_job_is_as_it_was(world: World) -> None:
     assert abs(world.get(waiting).expires_ms - waiting.expires_ms) < 10_000
     assert world.jobs.recall("default", promise) == world.get(running)
     assert world.jobs.find(gone.id) is None
+    assert world.jobs.find(damaged.id) is None
     assert world.jobs.find("0" * 32) is None
     assert not world.jobs.finish(running.id, held.attempt, Outcome(timings=TIMINGS))
     assert {hint.job_id for hint in world.jobs.unpublished(60, MANY)} == {running.id, waiting.id}
