@@ -13,6 +13,7 @@ import structlog
 
 from maskline.artifact_operations import cancel_job, exists
 from maskline.artifacts import submission_key
+from maskline.batch_records import note_batch_end, remove_old_records
 from maskline.batches import (
     MAX_ACTIVE,
     MAX_PARTIAL_FAILURES,
@@ -103,6 +104,7 @@ class BatchMover:
             return
         if not self._is_tidy:
             self._remove_plans()
+            remove_old_records(self._artifacts, self._settings.job_expiry)
             self._is_tidy = True
 
     def _turn(self) -> list[Batch]:
@@ -174,6 +176,7 @@ class BatchMover:
         if saved is None:
             raise _Overtaken
         if stamped.state.is_final:
+            note_batch_end(saved, self._artifacts)
             logger.info("batch ended", state=stamped.state, items=stamped.items, failed=stamped.failed)
         return saved
 

@@ -18,6 +18,7 @@ from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.adapters.redis_webhooks import RedisEndpointStore, RedisOutbox
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.artifact_operations import note_end
+from maskline.batch_records import restore_batches
 from maskline.catalog import NotACatalog, load_catalog
 from maskline.endpoint_records import EndpointRecords
 from maskline.errors import ServiceError
@@ -133,7 +134,8 @@ class Runtime:
             artifacts=self._artifacts,
             others=(
                 partial(restore_keys, self._artifacts, RedisKeyStore(connection)),
-                endpoints.restore,  # before the jobs, whose ends are told to them
+                endpoints.restore,  # before the jobs and batches, whose ends are told to them
+                partial(restore_batches, self._artifacts, batches, settings.job_expiry),
             ),
             job_expiry_s=settings.job_expiry,
         )

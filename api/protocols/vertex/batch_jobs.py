@@ -20,6 +20,7 @@ from api.protocols.vertex.operations import Operation, ended_operation
 from api.protocols.vertex.prediction import request_for
 from api.protocols.vertex.routes import JSON, Nothing, Route, parent_of
 from api.services import Services
+from maskline.batch_records import forget_batch, keep_batch
 from maskline.batches import (
     MAX_ACTIVE,
     Batch,
@@ -242,7 +243,7 @@ class _Views:
     def create_batch_prediction_job(self, project: str, location: str) -> Response:
         batch = self._batch(read_json(read_body(request, _MAX_BODY_BYTES), NewBatchPredictionJob))
         admit_batch(self._services, batch.tenant)
-        self._batches.create(batch, MAX_ACTIVE)
+        keep_batch(batch, MAX_ACTIVE, self._services.artifacts, self._batches)
         return Response(_resource(batch, project, location).to_json(), mimetype=JSON)
 
     @operation(
@@ -301,7 +302,7 @@ class _Views:
         batch = self._batches.get(g.caller.tenant, job)
         if not batch.progress.state.is_final:
             raise BatchNotFinished(f"the batch prediction job {job} goes on; cancel it first")
-        self._batches.delete(g.caller.tenant, job)
+        forget_batch(g.caller.tenant, job, self._services.artifacts, self._batches)
         return Response(ended_operation(project, location).to_json(), mimetype=JSON)
 
     def _batch(self, asked: NewBatchPredictionJob) -> Batch:
