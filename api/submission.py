@@ -24,6 +24,7 @@ from maskline.errors import (
     Fault,
     ImageUnreachable,
     InvalidRequest,
+    JobStoreRebuilding,
     RequestError,
     ServiceError,
 )
@@ -168,7 +169,7 @@ class Submitter:
         try:
             most_of_tenant = services.settings.limits_of(tenant).max_queued
             created = services.jobs.create(job, idempotency, services.settings.max_queued, most_of_tenant)
-        except (RequestError, CapacityError):
+        except (RequestError, CapacityError, JobStoreRebuilding):
             self._discard(key)
             raise
         if created.id != job_id:

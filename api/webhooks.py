@@ -12,6 +12,7 @@ from api.body import Model, read_body, read_json
 from api.openapi import operation
 from api.services import Services
 from maskline.errors import CapacityError, DeadLetterNotFound, Fault, InvalidRequest, WebhookNotTested
+from maskline.keys import Scope
 from maskline.webhook_resources import (
     CreatedWebhook,
     DeadLetterListing,
@@ -75,6 +76,11 @@ def make_blueprint(services: Services) -> Blueprint:
         (f"{_DEAD_PATH}/<letter_id>:replay", "POST", views.replay_dead_letter),
     ):
         blueprint.add_url_rule(rule, view.__name__, view, methods=[method])
+
+    @blueprint.before_request
+    def reads_too() -> None:
+        g.caller.require(Scope.READ)  # for a webhook is told of all that its tenant does
+
     return blueprint
 
 

@@ -10,7 +10,13 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from maskline.errors import ArtifactNotFound, CapacityError, DependencyError, WebhookNotFound
+from maskline.errors import (
+    ArtifactNotFound,
+    CapacityError,
+    DependencyError,
+    TooManyWebhooks,
+    WebhookNotFound,
+)
 from maskline.ports import ArtifactStore, EndpointStore
 from maskline.webhooks import ENDPOINTS, Endpoint, endpoint_key, endpoint_prefix
 
@@ -52,6 +58,7 @@ class EndpointRecords:
         except DependencyError:
             with suppress(DependencyError):
                 self._store.remove(endpoint.tenant, endpoint.id)
+                self._remove_objects(endpoint.id)  # the bucket may have taken it and not said so
             raise
 
     def change(self, tenant: str, endpoint_id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint:
@@ -65,7 +72,7 @@ class EndpointRecords:
             known = self.get(tenant, endpoint_id)
             changed = change(known).model_copy(update={"version": known.version + 1})
             if self._store.save(changed, over=known.version):
-                self._put(changed)
+                self._put_or_undo(changed, known)
                 return changed
         raise CapacityError("the webhook is changed by others at the same time; try again")
 
@@ -93,7 +100,21 @@ class EndpointRecords:
         except ValidationError:
             logger.warning("the record %s of a webhook is damaged", key)
             return False
-        return self._store.save(endpoint, over=0)
+        try:
+            return self._store.save(endpoint, over=0)
+        except TooManyWebhooks:  # some were added while the store had no memory
+            logger.warning("the webhook %s is one too many, and not restored", endpoint.id)
+            return False
+
+    def _put_or_undo(self, changed: Endpoint, known: Endpoint) -> None:
+        try:
+            self._put(changed)
+        except DependencyError:
+            # A secret that its client was never shown must not be the one that signs.
+            with suppress(DependencyError):
+                undone = known.model_copy(update={"version": changed.version + 1})
+                self._store.save(undone, over=changed.version)
+            raise
 
     def _put(self, endpoint: Endpoint) -> None:
         key = endpoint_key(endpoint.id, endpoint.version)

@@ -276,6 +276,10 @@ class JobStoreUnavailable(DependencyError):
     code = "job_store_unavailable"
 
 
+class JobStoreRebuilding(JobStoreUnavailable):
+    """It lost its memory, and is being filled again; nothing came of the call."""
+
+
 class ArtifactStoreUnavailable(DependencyError):
     """The S3 store does not answer, or fails."""
 

@@ -8,11 +8,12 @@ Redact = Callable[[str], str]
 
 _HIDDEN = "[hidden]"
 _LEAST = 8  # characters; a shorter secret is found in every other line
+_BEGIN = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"  # of a word; in a line of JSON a line break ends in a letter
 _LEADS = (
-    r"\bmk_[0-9a-f]{16}_",  # an API key; its id may stay
-    r"\bwhsec_",
-    r"\b[Bb]earer:? +",
-    r"(?i:\b(?:api[_-]?key|x-amz-(?:signature|credential|security-token)|signature|password|secret)"
+    _BEGIN + r"mk_[0-9a-f]{16}_",  # an API key; its id may stay
+    _BEGIN + r"whsec_",
+    _BEGIN + r"(?i:bearer:? +)",
+    _BEGIN + r"(?i:(?:api[_-]?key|x-amz-(?:signature|credential|security-token)|signature|password|secret)"
     r"[\"'\\]*\s*(?:[=:]|%3d)\s*[\"'\\]*)",
     r"://[^/\s:@\"']*:(?=[^/\s@\"']+@)",  # a password in a URL
 )

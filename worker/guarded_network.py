@@ -21,6 +21,7 @@ _REFUSED: Sequence[Network] = [
     ipaddress.ip_network(text)
     for text in (
         "168.63.129.16/32",
+        "192.0.0.0/24",
         "192.88.99.0/24",
         "::/96",
         "::ffff:0:0/96",

@@ -17,6 +17,7 @@ from worker.guarded_network import Guard, GuardedNetwork, Refused
 _CONNECT_S = 5.0
 _LASTING_S = 30.0  # of one call, from the name to the last byte
 _MAX_REDIRECTS = 3
+_PORTS = 1 << 16
 _SCHEMES = ("http", "https")
 _USER_AGENT = "maskline"
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -57,7 +58,7 @@ class OutgoingClient:
                 with self._call("GET", target) as response:
                     location = _header(response, b"location")
                     if response.status in _REDIRECTS and location is not None:
-                        target = _parse(str(target.join(location)))
+                        target = _join(target, location)
                         continue
                     if response.status != HTTPStatus.OK:
                         raise ImageUnreachable(f"{url} answered with status {response.status}")
@@ -104,6 +105,18 @@ class OutgoingClient:
             raise CallFailed(str(error) or type(error).__name__) from error
 
 
+def _join(base: httpx.URL, location: str) -> httpx.URL:
+    """Where a redirect leads, of a form that is called.
+
+    Raises:
+        CallFailed: it leads nowhere.
+    """
+    try:
+        return _parse(str(base.join(location)))
+    except httpx.InvalidURL as error:
+        raise CallFailed(f"it redirects to what is no URL: {error}") from error
+
+
 def _parse(url: str) -> httpx.URL:
     """The URL, of a form that is called.
 
@@ -117,6 +130,8 @@ def _parse(url: str) -> httpx.URL:
         raise CallFailed(f"this is no URL: {error}") from error
     if parsed.scheme not in _SCHEMES or not is_whole:
         raise CallFailed(f"{url!r} is not called; give an http or https URL with a host")
+    if parsed.port is not None and not 0 < parsed.port < _PORTS:
+        raise CallFailed(f"there is no port {parsed.port}")
     if parsed.userinfo:
         raise CallFailed("a URL with a user name or password in it is not called")
     return parsed

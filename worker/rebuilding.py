@@ -21,6 +21,7 @@ from maskline.codec import EndDocument, NotASubmission, SubmissionDocument, spli
 from maskline.errors import ArtifactNotFound, DependencyError
 from maskline.jobs import Job, JobState
 from maskline.ports import ArtifactStore, RebuildingStore, StoredObject
+from worker.periodic import Periodic
 
 logger = structlog.get_logger(module=__name__)
 
@@ -86,6 +87,17 @@ class Rebuilder:
         """
         if self._store.epoch() is not None or not self._store.lead("rebuild", self._holder, _LEAD_S):
             return
+        lead = Periodic("rebuilder's lead", _LEAD_S / 4, self._keep_lead)
+        lead.start()
+        try:
+            self._rebuild()
+        finally:
+            lead.stop()
+
+    def _keep_lead(self) -> bool:
+        return self._store.lead("rebuild", self._holder, _LEAD_S)
+
+    def _rebuild(self) -> None:
         began = time.monotonic()
         number = 1 + max(map(_epoch_of, self._artifacts.keys(EPOCHS)), default=0)
         self._artifacts.put(epoch_key(number), b"", "text/plain")
@@ -102,13 +114,19 @@ class Rebuilder:
     def _restore_jobs(self, number: int) -> int:
         """First those that have not ended, so that they run while the others are read."""
         restored = 0
-        for ended in (False, True):
-            remains = (one for one in self._remains() if one.has_ended is ended)
+        handled: set[str] = set()
+        for is_first in (True, False):
+            remains = (
+                one
+                for one in self._remains()
+                if (not one.has_ended if is_first else one.job_id not in handled)
+            )
             with ThreadPoolExecutor(_AT_ONCE, "rebuild") as threads:
                 while together := list(islice(remains, _TOGETHER)):
                     for restores in threads.map(partial(self._restore, number), together):
                         restored += restores
-                    if not self._store.lead("rebuild", self._holder, _LEAD_S):
+                    handled.update(one.job_id for one in together if is_first)
+                    if not self._keep_lead():
                         raise LeadLost
         return restored
 
@@ -176,21 +194,27 @@ class Rebuilder:
 
     def _end_of(self, remains: _Remains, job: Job, now_ms: int) -> Job:
         """The job as it ended, or as it waits."""
-        if remains.has_end:
-            return self._as_told(job, end_key(job.id))
+        if remains.has_end and (told := self._as_told(job, end_key(job.id))):
+            return told
         for attempt, ages_s in sorted(remains.results.items(), reverse=True):
             if Artifact.PREDICTION in ages_s:
                 finished_ms = now_ms - int(ages_s[Artifact.PREDICTION] * 1000)
                 return replace(job, state=JobState.SUCCEEDED, attempt=attempt, finished_ms=finished_ms)
-            if Artifact.FAILURE in ages_s:
-                return self._as_told(job, result_key(job.id, attempt, Artifact.FAILURE))
+            failure_key = result_key(job.id, attempt, Artifact.FAILURE)
+            if Artifact.FAILURE in ages_s and (told := self._as_told(job, failure_key)):
+                return told
         if job.expires_ms <= now_ms:
             expires_ms = now_ms + int(_KEEP_EXPIRED_S * 1000)
             return replace(job, state=JobState.EXPIRED, finished_ms=now_ms, expires_ms=expires_ms)
         return job
 
-    def _as_told(self, job: Job, key: str) -> Job:
-        end = EndDocument.model_validate_json(self._artifacts.get(key))
+    def _as_told(self, job: Job, key: str) -> Job | None:
+        """The job as a note says that it ended; None: the note is gone, or damaged."""
+        try:
+            end = EndDocument.model_validate_json(self._artifacts.get(key))
+        except (ArtifactNotFound, ValidationError):
+            logger.warning("an end is not told of", key=key)
+            return None
         return replace(
             job, state=end.state, attempt=end.attempt, failure=end.failure, finished_ms=end.finished_ms
         )

@@ -197,6 +197,7 @@ class Runtime:
 
     def stop_within_grace(self) -> None:
         """Let the jobs in hand finish, but no longer than the settings allow."""
+        self.slots.is_closing = True
         timer = threading.Timer(self.settings.shutdown_grace, self.abandon, args=(0,))
         timer.daemon = True
         timer.start()

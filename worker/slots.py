@@ -26,6 +26,8 @@ class Slots:
         self._most_taken = bulk + _BULK_WAITING
         self._taken = 0
         self._lock = threading.Lock()
+        self.is_closing = False
+        """Whether no more jobs are to begin."""
 
     def takes_bulk(self) -> bool:
         """Whether one more message about a bulk job may be taken."""

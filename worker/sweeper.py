@@ -20,6 +20,7 @@ _LIMIT = 500  # jobs looked at in one call
 _LEADS_FOR_INTERVALS = 3
 _KEEP_EXPIRED_S = 24 * 3600.0  # so that a client can still learn why there is no result
 _EMBEDDINGS_S = 3600.0  # between two looks for embeddings whose days are over
+_MOST_WAITS = 5
 _QUEUE_PER_WAIT = 100  # jobs in the queue for which the wait before a new message doubles
 
 
@@ -78,7 +79,7 @@ class Sweeper:
     def _publish_again(self) -> None:
         # A long queue makes every message old; new ones would only make it longer.
         depth = self._store.queue_depth()
-        patience = 1 + depth / _QUEUE_PER_WAIT
+        patience = 1 + min(depth / _QUEUE_PER_WAIT, _MOST_WAITS)
         for hint in self._store.unpublished(self._republish_after_s * patience, _LIMIT):
             if self._queue.backlog(hint) < depth:  # else nobody takes them: no worker has the model
                 self._queue.publish_job(hint)

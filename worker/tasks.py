@@ -16,7 +16,8 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
 
     def segment(task: Any, hinted_id: str) -> None:  # noqa: ANN401 (celery has no types)
         with runtime.slots.one(_priority(task.request)):
-            runtime.runner.run(hinted_id)
+            if not runtime.slots.is_closing:  # else the sweeper sends another message
+                runtime.runner.run(hinted_id)
 
     def note_taken(request: Request, **_: object) -> None:
         if _priority(request) is Priority.BULK:

@@ -40,6 +40,6 @@ class Lanes:
 
 def _host(url: str) -> str:
     try:
-        return urlsplit(url).netloc.lower()
+        return urlsplit(url).hostname or url
     except ValueError:  # it is no URL, as will be found when it is called
         return url

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -35,6 +36,7 @@ logger = structlog.get_logger(module=__name__)
 # Standard Webhooks' own example of a schedule, about three days in all.
 RETRY_AFTER_S = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 DISABLED_AFTER_S = 5 * 24 * 3600.0  # of failures alone
+_BROKEN = "something went wrong inside the service; its log has the reason"
 _JITTER = 0.2
 _THREADS = 32
 _LOOK_S = 2.0  # of one look for what is due, so that a worker can stop
@@ -55,7 +57,11 @@ class _Parcel:
 
 
 class _Undeliverable(Exception):
-    """The delivery can't be tried; the message says why."""
+    """The delivery can't be tried; the message says why. ``body``: what would have been sent."""
+
+    def __init__(self, why: str, body: str | None = None) -> None:
+        super().__init__(why)
+        self.body = body
 
 
 class WebhookDelivery:
@@ -123,12 +129,13 @@ class WebhookDelivery:
             self._outbox.drop(delivery)
         except _Undeliverable as error:
             _log_of(delivery).warning("webhook buried", reason=str(error))
-            self._outbox.bury(delivery.model_copy(update={"problem": str(error)}))
+            kept = {"problem": str(error), "body": error.body or delivery.body}
+            self._outbox.bury(delivery.model_copy(update=kept))
         except ServiceError:
             raise
         except Exception:
             _log_of(delivery).exception("webhook not delivered")
-            self._failed(delivery, "something went wrong inside the service; its log has the reason")
+            self._failed(delivery, _BROKEN)
         return None
 
     def _parcel(self, delivery: Delivery) -> _Parcel:
@@ -137,7 +144,7 @@ class WebhookDelivery:
         if delivery.endpoint is not None:
             endpoint = self._endpoints.get(delivery.tenant, delivery.endpoint)
             if endpoint.disabled and delivery.type != TEST_EVENT:
-                raise _Undeliverable("the webhook is disabled")
+                raise _Undeliverable("the webhook is disabled", body)
             valid = endpoint.valid_secrets(time.time_ns() // 1_000_000)
             secrets = tuple(one.secret for one in valid)
             return _Parcel(delivery=delivery, url=endpoint.url, body=body, secrets=secrets)
@@ -166,8 +173,11 @@ class WebhookDelivery:
     def _try(self, parcel: _Parcel) -> None:
         try:
             self._deliver(parcel)
-        except Exception:  # it comes again when it is not hidden any more
+        except ServiceError:  # it comes again when it is not hidden any more
             _log_of(parcel.delivery).exception("webhook not delivered")
+        except Exception:
+            _log_of(parcel.delivery).exception("webhook not delivered")
+            self._broke(parcel)
         finally:
             self._lanes.leave(parcel.url)
             self._free.release()
@@ -196,6 +206,14 @@ class WebhookDelivery:
         else:
             kept = delivery.model_copy(update={"body": parcel.body})
             self._failed(kept, problem, _asked_pause(answer) if answer else 0.0)
+
+    def _broke(self, parcel: _Parcel) -> None:
+        """Count a try that our own fault ended, so that there is no end of them."""
+        with suppress(ServiceError):
+            if parcel.delivery.type == TEST_EVENT:
+                self._outbox.tested(parcel.delivery, DeliveryOutcome(status=None, problem=_BROKEN))
+            else:
+                self._failed(parcel.delivery.model_copy(update={"body": parcel.body}), _BROKEN)
 
     def _post(self, parcel: _Parcel) -> Answer:
         now, event_id = datetime.now(UTC), parcel.delivery.event_id
@@ -245,7 +263,7 @@ def _asked_pause(answer: Answer) -> float:
     else:
         try:
             until = parsedate_to_datetime(answer.retry_after)
-        except ValueError:
+        except (ValueError, OverflowError):
             return 0.0
         pause_s = until.timestamp() - time.time()
     return max(0.0, min(pause_s, _LONGEST_RETRY_AFTER_S))

@@ -19,7 +19,7 @@ from maskline.errors import (
     IdempotencyKeyReused,
     ImageTooLarge,
     JobNotFound,
-    JobStoreUnavailable,
+    JobStoreRebuilding,
     QueueFull,
     TenantQueueFull,
     WorkerLost,
@@ -164,7 +164,7 @@ class MemoryJobStore:
                 and (token is None or job_id < token)
             ]
         page = tuple(jobs[:size])
-        if not page:
+        if len(jobs) <= size:
             self._require_memory()
         return Page(jobs=page, next_token=page[-1].id if len(jobs) > size else None)
 
@@ -260,14 +260,18 @@ class MemoryJobStore:
 
     def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
         with self._changed:
-            if job.id in self._records:
+            if job.id in self._records or self._epoch is not None or job.id in self._deleted:
                 return False
+            if idempotency is not None and job.state is JobState.QUEUED:
+                known = self._idempotency.get((job.tenant, idempotency.key))
+                if known is not None and known[1] != job.id:
+                    return False
             self._turns[_kind(job)].setdefault(job.tenant, self._turn)
             self._records[job.id] = _Record(job=replace(job, queued_ms=job.created_ms))
             self._end_turns(job)
             if idempotency is not None:
-                known = (idempotency.fingerprint, job.id)
-                self._idempotency.setdefault((job.tenant, idempotency.key), known)
+                promised = (idempotency.fingerprint, job.id)
+                self._idempotency.setdefault((job.tenant, idempotency.key), promised)
             if job.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
                 self._results[job.tenant, job.result_fingerprint] = job.id
             if job.finished_ms is not None and job.finished_ms > tell_after_ms:
@@ -294,7 +298,7 @@ class MemoryJobStore:
 
     def _require_memory(self) -> None:
         if self._epoch is None:
-            raise JobStoreUnavailable("the records are being made anew")
+            raise JobStoreRebuilding("the records are being made anew")
 
     # -- HousekeepingStore
 

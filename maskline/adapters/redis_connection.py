@@ -10,7 +10,7 @@ import hiredis
 import redis
 
 from maskline.adapters.redis_links import RedisLinks, Word
-from maskline.errors import JobStoreUnavailable
+from maskline.errors import JobStoreRebuilding, JobStoreUnavailable
 
 _UNAVAILABLE = "the job store does not answer; try again in a moment"
 REBUILDING = "the job store's records are being made anew; try again in a moment"
@@ -87,7 +87,7 @@ class RedisConnection:
             JobStoreUnavailable: Redis lost its memory, which is being filled again, or does not answer.
         """
         if not self.command("EXISTS", f"{self.prefix}epoch"):
-            raise JobStoreUnavailable(REBUILDING)
+            raise JobStoreRebuilding(REBUILDING)
 
     def close(self) -> None:
         """Close what nothing uses now."""

@@ -18,7 +18,7 @@ from maskline.artifacts import SUBMISSIONS
 from maskline.errors import (
     IdempotencyKeyReused,
     JobNotFound,
-    JobStoreUnavailable,
+    JobStoreRebuilding,
     QueueFull,
     TenantQueueFull,
     WorkerLost,
@@ -165,7 +165,7 @@ class RedisJobStore:
                 assert idempotency is not None  # noqa: S101 (only a request with a key can be known)
                 return self._known(job.tenant, idempotency, details[0])
             case "lost":
-                raise JobStoreUnavailable(REBUILDING)
+                raise JobStoreRebuilding(REBUILDING)
             case "there":
                 return self._of(job.tenant, job.id, self.find(job.id))
             case "tenant_full":
@@ -245,7 +245,7 @@ class RedisJobStore:
                 break
             start = f"({ids[-1]}"
         jobs = tuple(found[:size])
-        if not jobs:
+        if len(found) <= size:  # else there may be jobs that are not restored yet
             self._connection.require_memory()
         return Page(jobs=jobs, next_token=jobs[-1].id if len(found) > size else None)
 
@@ -293,7 +293,12 @@ class RedisJobStore:
         return set(self._connection.run("renew", int(lease_s * 1000), *flat)) if flat else set()
 
     def release(self, job_id: str, attempt: int) -> bool:
-        return bool(self._connection.run("release", job_id, attempt))
+        is_released = bool(self._connection.run("release", job_id, attempt))
+        job = self.find(job_id) if is_released else None
+        if job is not None and self._make_message is not None:
+            hint = Hint(job.id, job.request.model or "", job.request.priority)
+            self._connection.command("LPUSH", *self._make_message(hint))
+        return is_released
 
     def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
         ended = self._connection.run(
@@ -305,7 +310,7 @@ class RedisJobStore:
             outcome.failure.to_json() if outcome.failure else "",
         )
         if ended < 0:
-            raise JobStoreUnavailable(REBUILDING)
+            raise JobStoreRebuilding(REBUILDING)
         return bool(ended)
 
     # -- RebuildingStore

@@ -42,10 +42,15 @@ class RedisEndpointStore:
 
     def find(self, tenant: str, endpoint_id: str) -> Endpoint | None:
         text = self._connection.command("HGET", self._key(tenant), endpoint_id)
-        return Endpoint.model_validate_json(text) if text else None
+        if not text:
+            self._connection.require_memory()
+            return None
+        return Endpoint.model_validate_json(text)
 
     def all(self, tenant: str) -> list[Endpoint]:
         texts = self._connection.command("HVALS", self._key(tenant))
+        if not texts:
+            self._connection.require_memory()
         return sorted(map(Endpoint.model_validate_json, texts), key=lambda endpoint: endpoint.id)
 
     def remove(self, tenant: str, endpoint_id: str) -> None:

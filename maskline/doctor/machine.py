@@ -92,7 +92,7 @@ def _runnable(settings: Settings, left_out: Mapping[str, str]) -> Finding:
 def _weights(settings: Settings, runnable: Mapping[str, ModelSpec]) -> Finding:
     check = "weights"
     store = WeightStore(settings.weights_dir)
-    chosen = [runnable[model] for model in settings.worker_models or runnable]
+    chosen = [runnable[model] for model in settings.worker_models or runnable if model in runnable]
     whole, absent = [], []
     for spec in chosen:
         if spec.weights is None:

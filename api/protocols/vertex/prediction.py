@@ -4,6 +4,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Annotated
+from urllib.parse import quote
 
 from flask import Response, g, request
 from pydantic import Field, JsonValue
@@ -29,6 +30,9 @@ from maskline.wire import FreeObject, WireModel
 _DEFAULT_CONFIDENCE_THRESHOLD = 0.5  # of ImageSegmentationPredictionParams
 _MAX_INSTANCES = 64
 _PROBLEMS = (400, 404, 429, 500, 504)
+
+
+_PLAIN_IN_HEADERS = "/:@ "
 
 
 class Instance(WireModel):
@@ -166,6 +170,7 @@ class _Views:
             "X-Vertex-AI-Model": answer.model,
             "X-Vertex-AI-Model-Version-Id": answer.model_version_id,
         }
+        headers = {name: quote(value, safe=_PLAIN_IN_HEADERS) for name, value in headers.items()}
         if is_wrapped:
             text = HttpBody(content_type=JSON, data=base64.b64encode(text.encode()).decode()).to_json()
         return Response(text, headers=headers, mimetype=JSON)

@@ -129,6 +129,9 @@ end
 -- How many jobs wait of one kind, of which no tenant has more than ``most``.
 local function waiting_of(priority, model, most)
   local count = 0
+  if most == 0 then
+    return count
+  end
   for _, tenant in ipairs(redis.call('ZRANGE', tenants_of(priority, model), 0, -1)) do
     count = count + math.min(most, redis.call('ZCARD', queue_of(priority, tenant, model)))
   end

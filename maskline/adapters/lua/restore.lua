@@ -1,12 +1,19 @@
 -- ARGV: id, tenant, model, priority, request, image, events, ms since 1970 at which it was accepted, expires, and
 --       ended (or ''), state, version, attempt, failure or '', result fingerprint or '', idempotency key or '',
 --       fingerprint, ms of its memory, ms since 1970 after which an end is told of once more
--- A job that is there stays as it is.
+-- A job that is there stays as it is; returns whether this one was not.
 local _, id, tenant, model, priority, request, image, events, created, expires, finished, state, version, attempt,
   failure, result_fingerprint, idempotency_key, fingerprint, memory, tell_after = unpack(ARGV)
 local record = record_of(id)
-if redis.call('EXISTS', record) == 1 then
+-- Once the memory is whole nothing is restored any more, and what is due to be removed was deleted meanwhile.
+if redis.call('EXISTS', record) == 1 or is_whole() or redis.call('ZSCORE', prefix .. 'expiry', id) then
   return 0
+end
+if idempotency_key ~= '' and state == 'queued' then
+  local known = redis.call('GET', prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key)
+  if known and string.match(known, '%S+$') ~= id then
+    return 0  -- a submission that was refused, and made again
+  end
 end
 redis.call('HSET', record,
   'tenant', tenant, 'state', state, 'version', version, 'attempt', attempt,
@@ -31,6 +38,6 @@ if state == 'succeeded' then
   remember_result(id)
 end
 if tonumber(finished) > tonumber(tell_after) then
-  emit(EVENT_OF[state], tenant, id, attempt, version, events, now_ms())
+  emit(EVENT_OF[state], tenant, id, attempt, version, events, tonumber(finished))
 end
 return 1

@@ -123,10 +123,10 @@ def test_every_job_is_as_it_was(world: World) -> None:
     assert abs(world.get(waiting).expires_ms - waiting.expires_ms) < 10_000
     assert world.jobs.recall("default", promise) == world.get(running)
     assert world.jobs.find(gone.id) is None
-    assert world.jobs.find(damaged.id) is None
+    assert world.get(damaged).state is JobState.QUEUED
     assert world.jobs.find("0" * 32) is None
     assert not world.jobs.finish(running.id, held.attempt, Outcome(timings=TIMINGS))
-    assert {hint.job_id for hint in world.jobs.unpublished(60, MANY)} == {running.id, waiting.id}
+    assert {hint.job_id for hint in world.jobs.unpublished(60, MANY)} == {running.id, waiting.id, damaged.id}
 
 
 def test_attempts_of_every_epoch_are_told_apart(world: World) -> None:
