@@ -459,6 +459,23 @@ class JobStoreContract:
         assert not store.finish(job.id, held.attempt, SUCCESS)
         assert store.finish(job.id, again.attempt, SUCCESS)
 
+    def test_what_was_deleted_or_refused_or_comes_too_late_is_not_restored(
+        self, store: Store, lose_memory: Callable[[], None]
+    ) -> None:
+        promise = Idempotency(key="k", fingerprint="f")
+        refused, accepted, deleted, late = (make_job() for _ in range(4))
+        lose_memory()
+        assert store.restore(accepted, promise, 0)
+        assert not store.restore(refused, promise, 0)
+        assert store.restore(deleted, None, 0)
+        store.delete("default", deleted.id)
+        assert not store.restore(deleted, None, 0)
+        store.begin_epoch(2)
+        assert not store.restore(late, None, 0)
+        for job in (refused, deleted, late):
+            assert store.find(job.id) is None
+        assert store.recall("default", promise) == store.get("default", accepted.id)
+
     def test_a_restored_end_stands(self, store: Store, lose_memory: Callable[[], None]) -> None:
         job = run(store, submit(store, replace(make_job(), result_fingerprint="f")))
         failed = run(store, submit(store, make_job()), FAILURE)

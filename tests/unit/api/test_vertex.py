@@ -145,6 +145,15 @@ def test_raw_prediction_in_both_forms(api: Api) -> None:
         assert "not base64" in violations(bad)["httpBody.data"]
 
 
+@pytest.mark.parametrize("project", ["a%0Ab", "%E2%82%AC", "a%0D%0Ax"])
+def test_a_name_that_no_header_can_hold_is_quoted(api: Api, project: str) -> None:
+    path = f"/v1/projects/{project}/locations/x/endpoints/grabcut:rawPredict"
+    with worker(api):
+        answer = api.client.post(path, json={"instances": [INSTANCE]})
+    assert answer.status_code == 200
+    assert answer.headers["X-Vertex-AI-Model"] == f"projects/{project}/locations/x/models/grabcut"
+
+
 @pytest.mark.parametrize(
     ("body", "faults"),
     [

@@ -9,7 +9,7 @@ from maskline.adapters.memory import MemoryArtifactStore
 from maskline.adapters.memory_webhooks import MemoryEndpointStore
 from maskline.endpoint_records import EndpointRecords
 from maskline.errors import ArtifactStoreUnavailable, CapacityError, WebhookNotFound
-from maskline.webhooks import ENDPOINTS, Endpoint
+from maskline.webhooks import ENDPOINTS, MAX_ENDPOINTS, Endpoint
 from tests.contracts.outbox import make_endpoint
 
 
@@ -138,3 +138,28 @@ def test_of_two_changes_at_one_time_none_is_lost(records: EndpointRecords, bucke
 
     with pytest.raises(CapacityError):
         records.change("default", endpoint.id, always_overtaken)
+
+
+def test_a_change_that_the_bucket_does_not_take_is_undone(
+    records: EndpointRecords, bucket: FailingBucket
+) -> None:
+    endpoint = make_endpoint()
+    records.add(endpoint)
+    bucket.broken = {"put"}
+    with pytest.raises(ArtifactStoreUnavailable):
+        records.change("default", endpoint.id, renamed)
+    bucket.broken = set()
+    assert records.get("default", endpoint.id).description == endpoint.description
+    assert records.change("default", endpoint.id, renamed).description == "x"
+    assert [one.description for one in restored(bucket)] == ["x"]
+
+
+def test_one_too_many_holds_up_no_others(records: EndpointRecords, bucket: FailingBucket) -> None:
+    known = [make_endpoint() for _ in range(MAX_ENDPOINTS)]
+    for endpoint in known:
+        records.add(endpoint)
+    empty = MemoryEndpointStore()
+    added = make_endpoint()
+    assert empty.save(added, over=0)  # before the restore has come to its end
+    assert EndpointRecords(empty, bucket).restore() == MAX_ENDPOINTS - 1
+    assert len(empty.all("default")) == MAX_ENDPOINTS

@@ -35,6 +35,9 @@ SECRET = KEY.rpartition("_")[2]
         f"redis://:{SECRET}@redis:6379/0",
         f"redis://user:{SECRET}@redis:6379/0",
         f"{{'password': '{SECRET}'}}",
+        json.dumps({"exception": f"line\n{KEY}"}),
+        json.dumps({"exception": f"line\npassword={SECRET}"}),
+        f"BEARER {SECRET}",
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(line: str) -> None:

@@ -23,6 +23,7 @@ NOT_PUBLIC = [
     "169.254.169.254",
     "172.16.0.1",
     "192.0.0.1",
+    "192.0.0.192",
     "192.0.2.1",
     "192.88.99.1",
     "192.168.1.1",
@@ -84,6 +85,10 @@ class Site(BaseHTTPRequestHandler):
                 self.send_response(302)
                 self.send_header("Location", "/round")
                 self.end_headers()
+            case "/astray":
+                self.send_response(302)
+                self.send_header("Location", "http://x:abc/")
+                self.end_headers()
             case "/nowhere":
                 self.send_response(302)
                 self.end_headers()
@@ -122,7 +127,13 @@ def test_an_allowed_host_is_called_under_its_name(site: int) -> None:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/away", "not a public host"), ("/round", "redirects more"), ("/nowhere", "302"), ("/none", "404")],
+    [
+        ("/away", "not a public host"),
+        ("/astray", "no URL"),
+        ("/round", "redirects more"),
+        ("/nowhere", "302"),
+        ("/none", "404"),
+    ],
 )
 def test_a_site_that_leads_nowhere(site: int, path: str, words: str) -> None:
     with pytest.raises(ImageUnreachable, match=words):
@@ -157,6 +168,8 @@ def test_a_large_answer_is_cut_off(site: int) -> None:
         "http://exa mple.com/",
         "http://xn--/",
         "http://xn--a/",
+        "http://1.1.1.1:9999999999999999999999999/",
+        "http://1.1.1.1:0/",
     ],
 )
 def test_what_is_never_called(url: str) -> None:
