@@ -463,7 +463,10 @@ class JobStoreContract:
         self, store: Store, lose_memory: Callable[[], None]
     ) -> None:
         promise = Idempotency(key="k", fingerprint="f")
-        refused, accepted, deleted, late = (make_job() for _ in range(4))
+        now_ms = time.time_ns() // 1_000_000
+        refused, accepted, deleted, late = (
+            replace(make_job(), created_ms=now_ms, expires_ms=now_ms + 3_600_000) for _ in range(4)
+        )
         lose_memory()
         assert store.restore(accepted, promise, 0)
         assert not store.restore(refused, promise, 0)
