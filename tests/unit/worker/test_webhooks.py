@@ -283,7 +283,7 @@ def test_an_event_outlives_its_job_once_it_was_tried(world: World) -> None:
         (503, "²", 6),
         (503, "-5", 6),
         (503, "99999999", DAY_S),
-        (503, format_datetime(datetime.now(UTC) + timedelta(seconds=1000), usegmt=True), 1000),
+        (503, "a date", 1000),
     ],
 )
 def test_a_busy_receiver_is_left_alone_as_long_as_it_asks(
@@ -291,6 +291,8 @@ def test_a_busy_receiver_is_left_alone_as_long_as_it_asks(
 ) -> None:
     world.add()
     world.finish()
+    if retry_after == "a date":
+        retry_after = format_datetime(datetime.now(UTC) + timedelta(seconds=pause_s), usegmt=True)
     world.answer(status, retry_after=retry_after)
     world.deliver()
     world.wait(pause_s * 0.8 if pause_s > 6 else 0)
