@@ -1,8 +1,8 @@
 """What a batch gives: a line of JSON for each item, in files that hold a chunk's items each.
 
 A line has the item as it was given beside its prediction or its error, as the files of Vertex AI's batch
-prediction have it. Lines of the native API say more: how the item went, what is in its masks, and why somebody
-should look at it.
+prediction have it. Lines of the native API say more: how the item went, what is in its masks, and why
+somebody should look at it.
 """
 
 from enum import StrEnum
