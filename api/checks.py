@@ -10,9 +10,9 @@ from pydantic import JsonValue
 from api.errors import pointer
 from maskline.errors import Fault
 from maskline.image_header import ImageLimits
+from maskline.request_faults import faults_for_model
 from maskline.requests import MAX_METADATA_BYTES, Output, SegmentationRequest, outside
 from maskline.results import ModelCard
-from maskline.run_lengths import RunLengthMask
 
 JsonObject = Mapping[str, JsonValue]
 
@@ -31,54 +31,13 @@ def faults_of_request(
     that image.
     """
     faults = [
-        *_subtask_faults(request, card),
-        *_prompt_faults(request, card),
-        *_mask_faults(request),
+        *faults_for_model(request, card),
         *_output_faults(request, card),
         *_parameter_faults(request, card),
         *_other_faults(request, has_webhook_secret=has_webhook_secret),
     ]
     faults += _oversize_faults(request, limits) if size is None else outside(request.prompts, *size)
     return faults
-
-
-def _subtask_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
-    if request.subtask is None or request.subtask in card.subtasks:
-        return []
-    known = ", ".join(card.subtasks)
-    return [Fault("/subtask", f"{card.id} does not do {request.subtask}; it does {known}")]
-
-
-def _prompt_faults(request: SegmentationRequest, card: ModelCard) -> list[Fault]:
-    if not request.prompts:
-        if card.automatic:
-            return []
-        return [Fault("/prompts", f"{card.id} needs at least one prompt")]
-    if not card.prompt_kinds:
-        return [Fault("/prompts", f"{card.id} takes no prompts; leave them out")]
-    known = ", ".join(card.prompt_kinds)
-    return [
-        Fault(pointer("prompts", i, kind), f"{card.id} takes no {kind} prompts; it takes {known}")
-        for i, prompt in enumerate(request.prompts)
-        for kind in sorted(prompt.kinds - set(card.prompt_kinds))
-    ]
-
-
-def _mask_faults(request: SegmentationRequest) -> list[Fault]:
-    return [
-        Fault(pointer("prompts", i, "mask", "counts"), wrong)
-        for i, prompt in enumerate(request.prompts)
-        if prompt.mask is not None and (wrong := _what_is_wrong(prompt.mask)) is not None
-    ]
-
-
-def _what_is_wrong(mask: RunLengthMask) -> str | None:
-    """With the run lengths; None if nothing is."""
-    try:
-        lengths = mask.run_lengths()
-    except ValueError as error:
-        return str(error)
-    return None if any(lengths[1::2]) else "the mask is empty; give one that has a pixel on the object"
 
 
 def _oversize_faults(request: SegmentationRequest, limits: ImageLimits) -> list[Fault]:

@@ -38,6 +38,7 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.JobNotFound: 404,
     errors.BatchNotFound: 404,
     errors.BatchNotFinished: 409,
+    errors.BatchClosed: 409,
     errors.ArtifactNotFound: 404,
     errors.KeyNotFound: 404,
     errors.WebhookNotFound: 404,

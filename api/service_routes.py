@@ -17,6 +17,9 @@ DOCS_PATH = "/docs"
 DOCUMENT_PATH = "/openapi.json"
 
 
+_MEDIA_TYPES = {"png": "image/png", "jsonl": "application/jsonl", "zip": "application/zip"}
+
+
 class ArtifactQuery(WireModel):
     """Query of a signed URL."""
 
@@ -69,7 +72,7 @@ def make_blueprint(services: Services) -> Blueprint:
     def get_artifact(key: str, query: ArtifactQuery) -> Response:
         urls.check(key, query.expires, query.signature)
         size, chunks = services.artifacts.stream(key)
-        media_type = "image/png" if key.endswith(".png") else _JSON
+        media_type = _MEDIA_TYPES.get(key.rpartition(".")[2], _JSON)
         headers = {"Content-Length": str(size), "Cache-Control": "private, no-store"}
         return Response(chunks, mimetype=media_type, headers=headers)
 

@@ -1,22 +1,27 @@
 """Batches where they are kept: in the batch store, which is asked, and in the bucket, which remembers.
 
-A batch is in the bucket before it is accepted, and so is its end once it has one. A batch without an end that
-is restored is worked off from its beginning; its jobs are there, so that none of them runs again.
+What was told to a client is in the bucket before it is told: the batch, that it is complete, that its failed
+items are tried anew, that it was deleted. A batch without an end that is restored is cut anew, from the same
+parts into the same chunks, and those of them that had ended are not run again.
 """
 
 import logging
+from collections import defaultdict
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from pydantic import ValidationError
 
-from maskline.batches import Batch, BatchRequest, Progress
+from maskline.artifact_operations import exists
+from maskline.batch_artifacts import RECORDS, batch_of, folder, parts_folder, record_key
+from maskline.batches import Batch, BatchRequest, BatchState, Progress
 from maskline.errors import ArtifactNotFound, CapacityError, DependencyError
 from maskline.ports import ArtifactStore, BatchStore
 from maskline.wire import WireModel
 
 logger = logging.getLogger(__name__)
 
-RECORDS = "batch-records/"
 _JSON = "application/json"
 _ANY_NUMBER = 1_000_000
 
@@ -32,53 +37,105 @@ class BatchDocument(WireModel):
     """What was asked for."""
 
 
+class CompleteDocument(WireModel):
+    """That a batch's client has uploaded everything."""
+
+    parts: int
+    """That there are, or will be once all sources are read."""
+
+
+class RetryDocument(WireModel):
+    """That the items that failed are tried anew."""
+
+    first_chunk: int
+    """Number of the first chunk of the round."""
+
+
 def keep_batch(batch: Batch, max_active: int, artifacts: ArtifactStore, store: BatchStore) -> None:
-    """Accept a new batch.
+    """Accept a new batch, whose parts are stored.
 
     Raises:
         QueueFull: ``max_active`` have not ended yet.
         DependencyError: Redis or S3 does not answer; the batch is not accepted.
     """
     document = BatchDocument(tenant=batch.tenant, created_ms=batch.created_ms, request=batch.request)
-    artifacts.put(_record_key(batch.id), document.to_json().encode(), _JSON)
+    keys = [record_key(batch.id, "batch"), record_key(batch.id, "complete")]
+    artifacts.put(keys[0], document.to_json().encode(), _JSON)
     try:
+        if batch.is_complete:
+            complete = CompleteDocument(parts=max(batch.parts, len(batch.request.sources)))
+            artifacts.put(keys[1], complete.to_json().encode(), _JSON)
         store.create(batch, max_active)
     except (CapacityError, DependencyError):
         with suppress(DependencyError):
-            artifacts.delete([_record_key(batch.id)])
+            artifacts.delete(keys)
         raise
+
+
+def complete_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> Batch:
+    """The batch, to which no more parts are added.
+
+    Raises:
+        BatchNotFound: there is none.
+        DependencyError: Redis or S3 does not answer; calling again finishes it.
+    """
+    batch = store.get(tenant, batch_id)
+    if not batch.is_complete:
+        complete = CompleteDocument(parts=batch.parts)
+        _note(artifacts, record_key(batch_id, "complete"), complete.to_json().encode())
+    return store.complete(tenant, batch_id)
+
+
+def retry_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> Batch:
+    """The batch, which goes on with the items that failed.
+
+    Raises:
+        BatchNotFound: there is none.
+        BatchNotFinished: it goes on, or nothing failed.
+        DependencyError: Redis or S3 does not answer; calling again finishes it.
+    """
+    batch = store.retry(tenant, batch_id)
+    progress = batch.progress
+    document = RetryDocument(first_chunk=progress.chunks + 1)
+    _note(artifacts, record_key(batch_id, f"retry-{progress.rounds + 1}"), document.to_json().encode())
+    return batch
 
 
 def note_batch_end(batch: Batch, artifacts: ArtifactStore) -> None:
     """Keep in the bucket how a batch ended. Where the bucket does not take it the end stands without."""
+    key = record_key(batch.id, f"end-{batch.progress.rounds}")
     try:
-        artifacts.put(_end_key(batch.id), batch.progress.to_json().encode(), _JSON)
+        _note(artifacts, key, batch.progress.to_json().encode())
     except DependencyError:
         logger.warning("the end of the batch %s is not noted in the bucket", batch.id)
 
 
 def forget_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> None:
-    """Forget a batch that has ended.
+    """Forget a batch that has ended; what is in the bucket of it goes in a while.
 
     Raises:
         BatchNotFound: there is none.
         DependencyError: Redis or S3 does not answer; calling again finishes it.
     """
     store.get(tenant, batch_id)
-    artifacts.delete([_record_key(batch_id), _end_key(batch_id)])
+    _note(artifacts, record_key(batch_id, "removed"), b"")
     store.delete(tenant, batch_id)
 
 
-def remove_old_records(artifacts: ArtifactStore, keep_s: float) -> None:
-    """Remove what is in the bucket of batches that ended longer ago than this.
+def remove_old_batches(artifacts: ArtifactStore, keep_s: float) -> None:
+    """Remove what is in the bucket of batches that were forgotten, or ended longer ago than this.
 
     Raises:
         ArtifactStoreUnavailable: the bucket does not answer.
     """
-    over = {
-        _batch_of(one.key) for one in artifacts.objects(RECORDS) if _is_end(one.key) and one.age_s > keep_s
-    }
-    artifacts.delete(key for batch_id in over for key in (_record_key(batch_id), _end_key(batch_id)))
+    ages_s: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for one in artifacts.objects(RECORDS):
+        ages_s[batch_of(one.key)][_name(one.key)] = one.age_s
+    for batch_id, notes in ages_s.items():
+        rounds = _rounds(notes)
+        if "removed" in notes or notes.get(f"end-{rounds}", 0) > keep_s:
+            artifacts.delete(artifacts.keys(folder(batch_id)))
+            artifacts.delete(record_key(batch_id, name) for name in notes)
 
 
 def restore_batches(artifacts: ArtifactStore, store: BatchStore, keep_s: float) -> None:
@@ -87,39 +144,65 @@ def restore_batches(artifacts: ArtifactStore, store: BatchStore, keep_s: float) 
     Raises:
         DependencyError: Redis or S3 does not answer; calling again finishes it.
     """
-    keys = set(artifacts.keys(RECORDS))
-    for batch_id in sorted({_batch_of(key) for key in keys}):
+    notes: defaultdict[str, set[str]] = defaultdict(set)
+    for key in artifacts.keys(RECORDS):
+        notes[batch_of(key)].add(_name(key))
+    for batch_id in sorted(notes):
+        if "removed" in notes[batch_id]:
+            continue
         try:
-            document = BatchDocument.model_validate_json(artifacts.get(_record_key(batch_id)))
-            end = (
-                Progress.model_validate_json(artifacts.get(_end_key(batch_id)))
-                if _end_key(batch_id) in keys
-                else None
-            )
-        except ArtifactNotFound:  # forgotten just now
+            _restore(batch_id, notes[batch_id], artifacts, store, keep_s)
+        except ArtifactNotFound:  # removed just now
             continue
         except ValidationError:
             logger.warning("the record of the batch %s is damaged", batch_id)
-            continue
-        batch = Batch(
-            id=batch_id, tenant=document.tenant, request=document.request, created_ms=document.created_ms
-        )
-        store.create(batch, _ANY_NUMBER)
-        if end is not None:
-            store.save(batch, end, keep_s)
 
 
-def _record_key(batch_id: str) -> str:
-    return f"{RECORDS}{batch_id}/batch.json"
+def _restore(
+    batch_id: str, notes: set[str], artifacts: ArtifactStore, store: BatchStore, keep_s: float
+) -> None:
+    """A batch that has succeeded is restored as if it had not: so it is cut, and its results are found."""
+    document = BatchDocument.model_validate_json(artifacts.get(record_key(batch_id, "batch")))
+    parts = sum(1 for _ in artifacts.keys(parts_folder(batch_id)))
+    batch = Batch(
+        id=batch_id,
+        tenant=document.tenant,
+        request=document.request,
+        created_ms=document.created_ms,
+        parts=parts,
+        is_complete="complete" in notes,
+        is_retrying=False,
+        progress=Progress(imported=min(parts, len(document.request.sources)), is_restored=True),
+    )
+    if rounds := _rounds(notes):
+        complete = CompleteDocument.model_validate_json(artifacts.get(record_key(batch_id, "complete")))
+        batch = _with_rounds(batch, rounds, parts - complete.parts, artifacts)
+    store.create(batch, _ANY_NUMBER)
+    if f"end-{rounds}" in notes:
+        end = Progress.model_validate_json(artifacts.get(record_key(batch_id, f"end-{rounds}")))
+        if end.state is not BatchState.SUCCEEDED:
+            store.save(store.get(batch.tenant, batch_id), end, keep_s)
 
 
-def _end_key(batch_id: str) -> str:
-    return f"{RECORDS}{batch_id}/end.json"
+def _with_rounds(batch: Batch, rounds: int, begun: int, artifacts: ArtifactStore) -> Batch:
+    """The batch in its latest round, of those whose part is stored."""
+    progress = batch.progress
+    if begun:
+        key = record_key(batch.id, f"retry-{begun}")
+        retry = RetryDocument.model_validate_json(artifacts.get(key))
+        progress = progress.model_copy(update={"rounds": begun, "first_of_round": retry.first_chunk})
+    return replace(batch, progress=progress, is_retrying=begun < rounds)
 
 
-def _batch_of(key: str) -> str:
-    return key.removeprefix(RECORDS).partition("/")[0]
+def _rounds(notes: Iterable[str]) -> int:
+    """How often failed items were tried anew."""
+    return max((int(name.removeprefix("retry-")) for name in notes if name.startswith("retry-")), default=0)
 
 
-def _is_end(key: str) -> bool:
-    return key.endswith("/end.json")
+def _name(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")
+
+
+def _note(artifacts: ArtifactStore, key: str, body: bytes) -> None:
+    if not exists(artifacts, key):
+        artifacts.put(key, body, _JSON)

@@ -13,7 +13,8 @@
         ModelNotFound  JobNotFound  BatchNotFound  ArtifactNotFound  KeyNotFound
         WebhookNotFound  DeadLetterNotFound
         TooManyWebhooks             the tenant has as many as it may
-        BatchNotFinished            it can't be deleted yet
+        BatchClosed                 it takes no more items
+        BatchNotFinished            it goes on, and must not for this
         JobNotFinished              there is no result yet
         JobWithoutResult            the job ended, and not in success
         Unauthenticated  Forbidden
@@ -141,6 +142,12 @@ class BatchNotFound(RequestError):
     """There is no such batch for this caller."""
 
     code = "batch_not_found"
+
+
+class BatchClosed(RequestError):
+    """The batch takes no more items."""
+
+    code = "batch_closed"
 
 
 class BatchNotFinished(RequestError):

@@ -3,11 +3,11 @@
 ``maskline/adapters`` holds the drivers, and public in-memory doubles of them all.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
-from maskline.batches import Batch, Progress
+from maskline.batches import Batch, Chunk, ChunkEnd, ChunkKey, ChunkPlan, EndedChunk, Progress, Sums
 from maskline.jobs import Job, JobState, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
@@ -260,6 +260,22 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def part(self, key: str, start: int, length: int) -> bytes:
+        """``length`` bytes of the object from its byte ``start`` on; fewer or none where it ends before.
+
+        Raises:
+            ArtifactNotFound: there is no such object.
+        """
+        ...
+
+    def copy(self, key: str, to_key: str, *, to_bucket: str) -> None:
+        """Store an object of ours under a key of another bucket, within the store.
+
+        Raises:
+            ArtifactNotFound: there is no such object or bucket, or it refuses.
+        """
+        ...
+
     def tail(self, key: str, most_bytes: int) -> bytes:
         """The last bytes of the object; all of it where it has no more.
 
@@ -292,8 +308,12 @@ class ArtifactStore(Protocol):
         """The keys under a prefix, in their order."""
         ...
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """The objects under a prefix, read from the store as they are asked for."""
+    def objects(self, prefix: str, *, bucket: str | None = None) -> Iterator[StoredObject]:
+        """The objects under a prefix in the order of their keys, read from the store as they are asked for.
+
+        Raises:
+            ArtifactNotFound: there is no such ``bucket``, or it refuses.
+        """
         ...
 
     def uri(self, key: str) -> str:
@@ -336,10 +356,40 @@ class BatchStore(Protocol):
         """At most ``limit`` batches that have not ended, oldest first."""
         ...
 
-    def save(self, batch: Batch, progress: Progress, keep_s: float) -> Batch | None:
-        """The batch with its new progress; None: it was changed since ``batch`` was read, or is gone.
+    def add_part(self, tenant: str, batch_id: str, part: int) -> Batch:
+        """The batch, to which a part was uploaded that comes after those it has; one that it has already
+        changes nothing.
 
-        One that has ended is kept for ``keep_s`` seconds.
+        Raises:
+            BatchNotFound: there is none.
+            BatchClosed: it is complete, or has ended.
+            InvalidRequest: parts are missing between.
+        """
+        ...
+
+    def complete(self, tenant: str, batch_id: str) -> Batch:
+        """The batch, to which no more parts are added.
+
+        Raises:
+            BatchNotFound: there is none.
+        """
+        ...
+
+    def save(
+        self,
+        batch: Batch,
+        progress: Progress,
+        keep_s: float,
+        chunks: Sequence[ChunkPlan] = (),
+        ends: Mapping[int, ChunkEnd] = ...,
+        *,
+        parts: int = 0,
+    ) -> Batch | None:
+        """The batch with its new progress, with these chunks after those that it had, to be run, and with so
+        many more parts; None: it was changed since ``batch`` was read, or is gone.
+
+        ``ends``: of those of the chunks, by number, that had ended before the store lost its memory. One that
+        has ended is kept for ``keep_s`` seconds, and nobody gets chunks of it.
         """
         ...
 
@@ -351,12 +401,79 @@ class BatchStore(Protocol):
         """
         ...
 
+    def pause(self, tenant: str, batch_id: str, *, is_paused: bool) -> Batch:
+        """The batch, of which no more chunks are handed out, or are again; one that has ended stays as it is.
+
+        Raises:
+            BatchNotFound: there is none.
+        """
+        ...
+
+    def retry(self, tenant: str, batch_id: str) -> Batch:
+        """The batch, which has succeeded and goes on with the items that failed.
+
+        Raises:
+            BatchNotFound: there is none.
+            BatchNotFinished: it has not succeeded, or nothing failed.
+        """
+        ...
+
     def delete(self, tenant: str, batch_id: str) -> None:
         """Forget a batch that has ended.
 
         Raises:
             BatchNotFound: there is none.
         """
+        ...
+
+    def ended_chunks(self, batch_id: str, first: int, last: int) -> list[EndedChunk]:
+        """Those of the chunks ``first`` to ``last`` that have ended, in their order."""
+        ...
+
+    def sums(self, batch_id: str) -> Sums:
+        """What its chunks came to."""
+        ...
+
+
+class ChunkStore(Protocol):
+    """The workers' side of batches: one attempt holds a chunk by a lease that it must renew. Every call is
+    atomic, and raises ``JobStoreUnavailable`` as the job store's."""
+
+    def claim(self, model: str, worker: str, lease_s: float) -> Chunk | None:
+        """The next chunk of the model, with a new attempt number; None: there is nothing to do.
+
+        The tenants take turns; a tenant's oldest batch comes first.
+        """
+        ...
+
+    def renew(self, chunks: Iterable[ChunkKey], lease_s: float) -> set[ChunkKey]:
+        """Those of these whose lease is lost, or whose batch has ended or is to be cancelled."""
+        ...
+
+    def release(self, chunk: ChunkKey) -> bool:
+        """Give a chunk back, to be run by another; False: it was no longer held."""
+        ...
+
+    def take_in_hand(self, chunk: ChunkKey, line: int) -> bool:
+        """Note that this line's item is run alone, so that it is known whose fault it is if the worker is
+        lost; False: the chunk is no longer held."""
+        ...
+
+    def finish(self, chunk: ChunkKey, end: ChunkEnd, items: int) -> bool:
+        """End a chunk of so many items; True also if this attempt ended it before. False: it was no longer
+        held, and nothing changed.
+
+        Raises:
+            JobStoreUnavailable: the store lost its memory, and with it who held the chunk.
+        """
+        ...
+
+    def reap(self, limit: int) -> list[ChunkKey]:
+        """The chunks whose lease lapsed, which are handed out again."""
+        ...
+
+    def waiting(self, model: str) -> tuple[int, int]:
+        """How many chunks of the model wait, and how many are held."""
         ...
 
 
@@ -466,6 +583,15 @@ class TaskQueue(Protocol):
 
     def backlog(self, hint: Hint) -> int:
         """Messages that wait where this one would."""
+        ...
+
+    def publish_chunks(self, model: str, workers: int) -> None:
+        """Tell so many of the workers that have the model that chunks of it wait; no more messages than that
+        are there afterwards."""
+        ...
+
+    def publish_export(self, tenant: str, batch_id: str, export: str) -> None:
+        """Ask a worker to export a batch; ``export``: the format and its options."""
         ...
 
     def publish_overlay(self, job_id: str) -> None:

@@ -9,10 +9,11 @@ import secrets
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from pydantic import Field
 
-from maskline.batches import BatchState
+from maskline.batches import Batch, BatchState, Progress
 from maskline.requests import EventType
 from maskline.wire import WireModel
 
@@ -34,12 +35,13 @@ class EndpointEvent(StrEnum):
     JOB_CANCELLED = EventType.CANCELLED.value
     JOB_EXPIRED = EventType.EXPIRED.value
     BATCH_STARTED = "batch.started"
+    BATCH_PROGRESSED = "batch.progressed"
     BATCH_SUCCEEDED = "batch.succeeded"
     BATCH_FAILED = "batch.failed"
     BATCH_CANCELLED = "batch.cancelled"
 
 
-EVERY_END = tuple(event for event in EndpointEvent if not event.endswith(".started"))
+EVERY_END = tuple(event for event in EndpointEvent if not event.endswith((".started", ".progressed")))
 
 _OF_BATCH = {
     BatchState.RUNNING: EndpointEvent.BATCH_STARTED,
@@ -49,9 +51,22 @@ _OF_BATCH = {
 }
 
 
-def batch_event(before: BatchState, after: BatchState) -> EndpointEvent | None:
-    """What a batch that was in one state and is in another tells of; None: nothing."""
-    return _OF_BATCH.get(after) if before is not after else None
+class BatchEvent(NamedTuple):
+    """What a batch tells of."""
+
+    type: EndpointEvent
+    number: int
+    """Tells the event from others of its type; 0 the first."""
+
+
+def batch_event(batch: Batch, progress: Progress) -> BatchEvent | None:
+    """What a batch tells of that gets this progress; None: nothing."""
+    if progress.state is not batch.progress.state:
+        event = _OF_BATCH.get(progress.state)
+        return BatchEvent(event, progress.rounds) if event else None
+    if progress.tenths > batch.progress.tenths and progress.state is BatchState.RUNNING:
+        return BatchEvent(EndpointEvent.BATCH_PROGRESSED, 100 * progress.rounds + 10 * progress.tenths)
+    return None
 
 
 class DisabledReason(StrEnum):

@@ -11,6 +11,7 @@ from celery import Celery
 
 from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, make_celery
 from maskline.adapters.redis_batches import RedisBatchStore
+from maskline.adapters.redis_chunks import RedisChunkStore
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_keys import RedisKeyStore
@@ -26,8 +27,11 @@ from maskline.image_header import ImageLimits
 from maskline.key_records import restore_keys
 from maskline.settings import Settings, SettingsError
 from maskline.weights import WeightStore
-from worker.batches import BatchMover
 from worker.bucket_shelf import BucketShelf
+from worker.bulk.chunk_keeper import ChunkKeeper
+from worker.bulk.chunk_runner import ChunkRunner
+from worker.bulk.item_runner import ItemRunner
+from worker.bulk.leader import BatchLeader
 from worker.family import Resources
 from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
@@ -52,6 +56,7 @@ _BATCHES_S = 0.5
 _REBUILD_S = 1.0
 _ORPHANS_S = 300.0  # between two times that it is asked whether a look is due
 _OVERLAY_LOCK_S = 60.0
+_BESIDE_THE_MODEL = 2  # items of a chunk that are decoded or rendered
 WEDGED_EXIT = 70  # EX_SOFTWARE
 
 
@@ -139,12 +144,35 @@ class Runtime:
             ),
             job_expiry_s=settings.job_expiry,
         )
-        mover = BatchMover(
+        cards = self._registry.cards()
+        chunks = RedisChunkStore(connection)
+        self._chunk_keeper = ChunkKeeper(
+            chunks,
+            lease_s=settings.lease,
+            deadline_s=settings.job_deadline,
+            on_wedged=lambda: self.abandon(WEDGED_EXIT),
+        )
+        self.chunk_runner = ChunkRunner(
+            worker=self.name,
+            chunks=chunks,
+            keeper=self._chunk_keeper,
+            artifacts=self._artifacts,
+            fetch=self._fetch,
+            items=ItemRunner(
+                models=self._models, cards={card.id: card for card in cards}, limits=self._limits
+            ),
+            items_at_once=self._items_at_once,
+            settings=settings,
+            is_closing=lambda: self.slots.is_closing,
+        )
+        leader = BatchLeader(
             holder=self.name,
             batches=batches,
-            jobs=self._jobs,
+            chunks=chunks,
             house=self._jobs,
             artifacts=self._artifacts,
+            queue=CeleryTaskQueue(self.celery),
+            models=self._directory,
             settings=settings,
         )
         self._webhooks = WebhookDelivery(
@@ -159,7 +187,6 @@ class Runtime:
             public_url=settings.public_url,
         )
         orphans = OrphanRemover(store=self._jobs, artifacts=self._artifacts, age_s=settings.orphan_age)
-        cards = self._registry.cards()
         self._beside = (
             Periodic(
                 "pulse",
@@ -169,7 +196,7 @@ class Runtime:
             Periodic("rebuilder", _REBUILD_S, rebuilder.rebuild_if_lost),
             Periodic("sweeper", settings.sweep_interval, sweeper.sweep),
             Periodic("orphans", _ORPHANS_S, orphans.look),
-            Periodic("batches", _BATCHES_S, mover.move),
+            Periodic("batches", _BATCHES_S, leader.look),
             Periodic("webhooks", _OUTBOX_S, self._webhooks.deliver_due),
         )
 
@@ -181,6 +208,7 @@ class Runtime:
         """
         self._artifacts.ensure_bucket()
         self._keeper.start()
+        self._chunk_keeper.start()
         for periodic in self._beside:
             periodic.start()
         logger.info("worker started", worker=self.name, models=sorted(self._registry.specs))
@@ -192,6 +220,7 @@ class Runtime:
             periodic.stop()
         self._webhooks.close()
         self._keeper.stop()
+        self._chunk_keeper.stop()
         self._models.close()
         logger.info("worker stopped", worker=self.name)
 
@@ -203,12 +232,21 @@ class Runtime:
         timer.start()
 
     def abandon(self, exit_status: int) -> None:
-        """Give the jobs in hand back, and end the process at once: threads can't be stopped."""
+        """Give the jobs in hand back, and end the process at once: threads can't be stopped.
+
+        The chunks go back too, but not those of a wedged worker: that it was lost with them must count.
+        """
         logger.warning("worker abandons its jobs", worker=self.name, jobs=len(self._keeper.held()))
         try:
             self._keeper.release_all()
+            if exit_status != WEDGED_EXIT:
+                self._chunk_keeper.release_all()
         finally:
             os._exit(exit_status)
+
+    def _items_at_once(self, model: str) -> int:
+        """So many that the next run of the model is decoded while one is rendered."""
+        return 2 * self._registry.specs[model].max_batch_size + _BESIDE_THE_MODEL
 
     def _note_end(self, job_id: str) -> None:
         job = self._jobs.find(job_id)

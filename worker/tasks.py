@@ -1,4 +1,4 @@
-"""The Celery tasks: each takes a job's id and nothing else."""
+"""The Celery tasks: each takes a name of what is to be done, and nothing big."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from celery import Celery, signals
 from celery.worker.request import Request
 
 from maskline.adapters.celery_queue import is_bulk
+from maskline.batches import RUN_CHUNK_TASK
 from maskline.jobs import RENDER_OVERLAY_TASK, SEGMENT_TASK
 from maskline.requests import Priority
 from worker.runtime import Runtime
@@ -19,6 +20,10 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
             if not runtime.slots.is_closing:  # else the sweeper sends another message
                 runtime.runner.run(hinted_id)
 
+    def run_chunks(model: str) -> None:
+        with runtime.slots.one(Priority.BULK):
+            runtime.chunk_runner.run(model)
+
     def note_taken(request: Request, **_: object) -> None:
         if _priority(request) is Priority.BULK:
             runtime.slots.note_bulk_taken()
@@ -28,6 +33,7 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
             runtime.slots.note_bulk_done()
 
     app.task(segment, name=SEGMENT_TASK, bind=True)
+    app.task(run_chunks, name=RUN_CHUNK_TASK)
     app.task(runtime.paint_overlay, name=RENDER_OVERLAY_TASK)
     # Weak references to these would be gone at once.
     signals.task_received.connect(note_taken, weak=False)

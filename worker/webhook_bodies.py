@@ -55,17 +55,22 @@ def _job(delivery: Delivery, job: Job | None, public_url: str) -> dict[str, obje
 
 def _batch(delivery: Delivery, batch: Batch | None, public_url: str) -> dict[str, object]:
     data = _state(delivery)
-    # Any project and location lead to it.
-    data["url"] = f"{public_url}/v1/projects/-/locations/-/batchPredictionJobs/{delivery.subject}"
+    data["url"] = f"{public_url}/v1/batches/{delivery.subject}"
     if batch is not None:
-        progress = batch.progress
+        progress, destination = batch.progress, batch.request.destination
         data |= {
-            "displayName": batch.request.resource.get("displayName"),
+            "displayName": batch.request.display_name,
+            "metadata": batch.request.metadata,
             "items": progress.items,
-            "succeeded": progress.succeeded,
-            "failed": progress.failed,
-            "outputDirectory": batch.request.destination.uri,
+            "succeeded": batch.counts.succeeded,
+            "failed": batch.counts.failed,
+            "flagged": batch.counts.flagged,
         }
+        if destination is not None:
+            data["outputDirectory"] = destination.uri
+        if batch.request.resource is not None:  # any project and location lead to it
+            job = f"{public_url}/v1/projects/-/locations/-/batchPredictionJobs/{delivery.subject}"
+            data["batchPredictionJob"] = job
         if progress.failure is not None:
             data["error"] = progress.failure.model_dump(by_alias=True)
     return data
@@ -73,5 +78,5 @@ def _batch(delivery: Delivery, batch: Batch | None, public_url: str) -> dict[str
 
 def _state(delivery: Delivery) -> dict[str, object]:
     happened = delivery.type.partition(".")[2]
-    state = JobState.RUNNING if happened == "started" else happened
+    state = JobState.RUNNING if happened in {"started", "progressed"} else happened
     return {"id": delivery.subject, "state": state, "version": delivery.version}

@@ -11,12 +11,14 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from itertools import chain
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import round_robin_cycle
 
+from maskline.batches import EXPORT_BATCH_TASK, RUN_CHUNK_TASK
 from maskline.errors import QueueUnavailable
 from maskline.jobs import INTERACTIVE_PER_BULK, RENDER_OVERLAY_TASK, SEGMENT_TASK
 from maskline.ports import Hint
@@ -26,6 +28,7 @@ _SOCKET_TIMEOUT_S = 5
 _ASK_S = 0.1  # for so long one question to the broker stands, and what may be taken can't change
 _OVERLAYS = "overlays"
 _JOBS = "jobs"
+_CHUNKS = "chunks"
 
 
 def make_celery(
@@ -70,11 +73,21 @@ def queue_name(model: str, priority: Priority) -> str:
 
 def queue_names(models: Iterable[str]) -> list[str]:
     """Every queue that a worker with these models serves."""
-    return [_OVERLAYS, *(queue_name(model, priority) for model in models for priority in Priority)]
+    of_models = ([queue_name(model, Priority.INTERACTIVE), *_bulk_queues(model)] for model in models)
+    return [_OVERLAYS, *chain.from_iterable(of_models)]
+
+
+def chunk_queue_name(model: str) -> str:
+    """The Celery queue for chunks of a model's batches."""
+    return f"{_CHUNKS}.{model}"
+
+
+def _bulk_queues(model: str) -> list[str]:
+    return [queue_name(model, Priority.BULK), chunk_queue_name(model)]
 
 
 class QueueOrder(round_robin_cycle):
-    """The order in which kombu asks for messages: overlays, interactive jobs, bulk jobs.
+    """The order in which kombu asks for messages: overlays, interactive jobs, bulk jobs and chunks.
 
     Models of one priority take turns. After a number of interactive messages a bulk one comes first.
     """
@@ -106,15 +119,14 @@ class QueueOrder(round_robin_cycle):
 
 
 def is_bulk(queue: str) -> bool:
-    """Whether a queue is for bulk jobs."""
-    return queue.startswith(f"{_JOBS}.{Priority.BULK}.")
+    """Whether a queue is for bulk jobs or for chunks."""
+    return queue.startswith((f"{_JOBS}.{Priority.BULK}.", f"{_CHUNKS}."))
 
 
 def _rank(queue: str) -> int:
     if queue == _OVERLAYS:
         return 0
-    _, priority, _ = queue.split(".", 2)
-    return 1 + list(Priority).index(Priority(priority))
+    return 2 if is_bulk(queue) else 1
 
 
 class CeleryTaskQueue:
@@ -125,22 +137,32 @@ class CeleryTaskQueue:
         self._app = app
 
     def publish_job(self, hint: Hint) -> None:
-        self._send(SEGMENT_TASK, hint.job_id, queue_name(hint.model, hint.priority))
+        self._send(SEGMENT_TASK, queue_name(hint.model, hint.priority), hint.job_id)
 
     def publish_overlay(self, job_id: str) -> None:
-        self._send(RENDER_OVERLAY_TASK, job_id, _OVERLAYS)
+        self._send(RENDER_OVERLAY_TASK, _OVERLAYS, job_id)
+
+    def publish_chunks(self, model: str, workers: int) -> None:
+        queue = chunk_queue_name(model)
+        for _ in range(workers - self._backlog(queue)):
+            self._send(RUN_CHUNK_TASK, queue, model)
+
+    def publish_export(self, tenant: str, batch_id: str, export: str) -> None:
+        self._send(EXPORT_BATCH_TASK, _OVERLAYS, tenant, batch_id, export)
 
     def backlog(self, hint: Hint) -> int:
-        queue = queue_name(hint.model, hint.priority)
+        return self._backlog(queue_name(hint.model, hint.priority))
+
+    def _backlog(self, queue: str) -> int:
         with _translated(), self._app.pool.acquire(block=True) as connection:
             try:
                 return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
             except connection.channel_errors:  # a queue without messages does not exist in Redis
                 return 0
 
-    def _send(self, task: str, job_id: str, queue: str) -> None:
+    def _send(self, task: str, queue: str, *arguments: str) -> None:
         with _translated():
-            self._app.send_task(task, args=(job_id,), queue=queue, retry=False, ignore_result=True)
+            self._app.send_task(task, args=arguments, queue=queue, retry=False, ignore_result=True)
 
 
 @contextmanager

@@ -12,10 +12,8 @@ from itertools import zip_longest
 from typing import BinaryIO
 
 from maskline.adapters.memory_webhooks import MemoryOutbox
-from maskline.batches import Batch, Progress
 from maskline.errors import (
     ArtifactNotFound,
-    BatchNotFound,
     IdempotencyKeyReused,
     ImageTooLarge,
     JobNotFound,
@@ -30,7 +28,6 @@ from maskline.limits import Admission, TenantLimits
 from maskline.ports import Hint, Idempotency, Page, Reaped, StoredObject
 from maskline.requests import EventType, Priority
 from maskline.results import ModelCard
-from maskline.webhooks import batch_event
 
 _EVENT_OF = {
     JobState.RUNNING: EventType.STARTED,
@@ -460,6 +457,12 @@ class MemoryArtifactStore:
             raise ImageTooLarge(f"the object is {len(body)} bytes; at most {max_bytes} are taken")
         return body
 
+    def part(self, key: str, start: int, length: int) -> bytes:
+        return self.get(key)[start : start + length]
+
+    def copy(self, key: str, to_key: str, *, to_bucket: str) -> None:
+        self.put(to_key, self.get(key), "", bucket=to_bucket)
+
     def tail(self, key: str, most_bytes: int) -> bytes:
         return self.get(key)[-most_bytes:]
 
@@ -477,13 +480,14 @@ class MemoryArtifactStore:
     def keys(self, prefix: str) -> Iterator[str]:
         return (one.key for one in self.objects(prefix))
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
+    def objects(self, prefix: str, *, bucket: str | None = None) -> Iterator[StoredObject]:
         now = self.clock_s()
+        wanted = bucket or self.bucket
         return iter(
             sorted(
                 StoredObject(key, now - self._written_s[bucket, key])
                 for bucket, key in self._objects
-                if bucket == self.bucket and key.startswith(prefix)
+                if bucket == wanted and key.startswith(prefix)
             )
         )
 
@@ -498,62 +502,25 @@ class MemoryArtifactStore:
 
 
 @dataclass
-class MemoryBatchStore:
-    """``BatchStore`` in a dictionary."""
-
-    outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
-    _batches: dict[str, Batch] = field(default_factory=dict)
-
-    def create(self, batch: Batch, max_active: int) -> None:
-        if len(self.active(max_active)) >= max_active:
-            raise QueueFull(f"{max_active} batches have not ended yet; try again later")
-        self._batches[batch.id] = batch
-
-    def get(self, tenant: str, batch_id: str) -> Batch:
-        batch = self._batches.get(batch_id)
-        if batch is None or batch.tenant != tenant:
-            raise BatchNotFound(f"there is no batch {batch_id!r}")
-        return batch
-
-    def all(self, tenant: str) -> list[Batch]:
-        return [batch for _, batch in sorted(self._batches.items()) if batch.tenant == tenant]
-
-    def active(self, limit: int) -> list[Batch]:
-        batches = [batch for _, batch in sorted(self._batches.items())]
-        return [batch for batch in batches if not batch.progress.state.is_final][:limit]
-
-    def save(self, batch: Batch, progress: Progress, keep_s: float) -> Batch | None:
-        known = self._batches.get(batch.id)
-        if known is None or known.version != batch.version:
-            return None
-        saved = self._batches[batch.id] = replace(known, progress=progress, version=known.version + 1)
-        if event := batch_event(batch.progress.state, progress.state):
-            self.outbox.emit(event, tenant=saved.tenant, subject=saved.id, version=saved.version)
-        return saved
-
-    def cancel(self, tenant: str, batch_id: str) -> Batch:
-        batch = self.get(tenant, batch_id)
-        if not batch.progress.state.is_final:
-            batch = self._batches[batch_id] = replace(batch, is_cancelling=True)
-        return batch
-
-    def delete(self, tenant: str, batch_id: str) -> None:
-        self.get(tenant, batch_id)
-        del self._batches[batch_id]
-
-
-@dataclass
 class MemoryTaskQueue:
     """``TaskQueue`` in a list."""
 
     jobs: list[Hint] = field(default_factory=list)
     overlays: list[str] = field(default_factory=list)
+    chunks: list[str] = field(default_factory=list)
+    exports: list[tuple[str, str, str]] = field(default_factory=list)
 
     def publish_job(self, hint: Hint) -> None:
         self.jobs.append(hint)
 
     def backlog(self, hint: Hint) -> int:
         return sum(hint[1:] == other[1:] for other in self.jobs)
+
+    def publish_chunks(self, model: str, workers: int) -> None:
+        self.chunks += [model] * (workers - self.chunks.count(model))
+
+    def publish_export(self, tenant: str, batch_id: str, export: str) -> None:
+        self.exports.append((tenant, batch_id, export))
 
     def publish_overlay(self, job_id: str) -> None:
         self.overlays.append(job_id)

@@ -101,7 +101,7 @@ class MemoryOutbox:
         """Tell of an event: each endpoint of the tenant that chose it, and the job's own webhook if
         ``to_own``."""
         event_id = f"evt_{subject}_{event.partition('.')[2]}"
-        if event == "job.started":
+        if event == "job.started" or (event.startswith("batch.") and attempt):
             event_id += f"_{attempt}"
         chosen = [one for one in self.endpoints.all(tenant) if event in one.events and not one.disabled]
         for receiver in (*([OWN] if to_own else []), *(endpoint.id for endpoint in chosen)):

@@ -2,10 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 
-from maskline.adapters.redis_connection import RedisConnection, as_mapping, translated
-from maskline.batches import Batch, BatchRequest, Progress
-from maskline.errors import BatchNotFound, QueueFull
+from maskline.adapters.redis_connection import RedisConnection, translated
+from maskline.batches import (
+    Batch,
+    BatchRequest,
+    ChunkEnd,
+    ChunkPlan,
+    Counts,
+    EndedChunk,
+    LabelSum,
+    Progress,
+    Sums,
+)
+from maskline.errors import BatchClosed, BatchNotFinished, BatchNotFound, Fault, InvalidRequest, QueueFull
 from maskline.webhooks import batch_event
+
+_COUNTED = ("ended", "succeeded", "failed", "flagged", "running")
+_NONE: Mapping[int, ChunkEnd] = {}
 
 
 class RedisBatchStore:
@@ -22,21 +35,26 @@ class RedisBatchStore:
             "create_batch",
             batch.id,
             batch.tenant,
-            batch.request.to_json(),
-            batch.progress.to_json(),
+            batch.model,
+            batch.request.to_short_json(),
+            batch.progress.to_short_json(),
             batch.created_ms,
             max_active,
+            batch.parts,
+            int(batch.is_complete),
+            int(batch.is_retrying),
         )
         if not created:
             raise QueueFull(f"{max_active} batches have not ended yet; try again later")
 
     def get(self, tenant: str, batch_id: str) -> Batch:
-        record = as_mapping(self._connection.command("HGETALL", self._key(batch_id)))
+        with translated():
+            record, recent = self._pipeline([batch_id])[0]
         if not record:
             self._connection.require_memory()
         if record.get("tenant") != tenant:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
-        return _batch(batch_id, record)
+        return _batch(batch_id, record, recent)
 
     def all(self, tenant: str) -> list[Batch]:
         index = f"{self._prefix}batches:{tenant}"
@@ -54,47 +72,151 @@ class RedisBatchStore:
             ids = self._redis.zrange(f"{self._prefix}batches_active", 0, limit - 1)
         return self._read(ids)
 
-    def save(self, batch: Batch, progress: Progress, keep_s: float) -> Batch | None:
-        ended = "1" if progress.state.is_final else "0"
-        event = batch_event(batch.progress.state, progress.state)
+    def add_part(self, tenant: str, batch_id: str, part: int) -> Batch:
+        batch = self.get(tenant, batch_id)
+        added = self._connection.run("add_part", batch_id, part)
+        if added == 0:
+            raise BatchClosed(f"the batch {batch_id} is complete; make another for more items")
+        if added < 0:
+            raise InvalidRequest(
+                [Fault("", f"part {part} can't follow part {batch.parts}; the next is {batch.parts + 1}")]
+            )
+        return self.get(tenant, batch_id)
+
+    def complete(self, tenant: str, batch_id: str) -> Batch:
+        return self._mark(tenant, batch_id, "complete", is_set=True)
+
+    def save(
+        self,
+        batch: Batch,
+        progress: Progress,
+        keep_s: float,
+        chunks: Sequence[ChunkPlan] = (),
+        ends: Mapping[int, ChunkEnd] = _NONE,
+        *,
+        parts: int = 0,
+    ) -> Batch | None:
+        first = batch.progress.chunks + 1
+        told = [
+            word
+            for number, plan in enumerate(chunks, first)
+            for word in (
+                plan.to_short_json(),
+                plan.items,
+                ends[number].to_json() if number in ends else "",
+            )
+        ]
+        event = batch_event(batch, progress)
         saved = self._connection.run(
-            "save_batch", batch.id, batch.version, progress.to_json(), ended, int(keep_s * 1000), event or ""
+            "save_batch",
+            batch.id,
+            batch.version,
+            progress.to_short_json(),
+            int(progress.state.is_final),
+            int(keep_s * 1000),
+            event.type if event else "",
+            event.number if event else 0,
+            parts,
+            int(progress.rounds > batch.progress.rounds),
+            first,
+            *told,
         )
         return self.get(batch.tenant, batch.id) if saved else None
 
     def cancel(self, tenant: str, batch_id: str) -> Batch:
-        self.get(tenant, batch_id)
-        self._connection.run("cancel_batch", batch_id)
+        return self._mark(tenant, batch_id, "cancelling", is_set=True)
+
+    def pause(self, tenant: str, batch_id: str, *, is_paused: bool) -> Batch:
+        return self._mark(tenant, batch_id, "paused", is_set=is_paused)
+
+    def retry(self, tenant: str, batch_id: str) -> Batch:
+        batch = self.get(tenant, batch_id)
+        if not self._connection.run("retry_batch", batch_id):
+            if batch.progress.state.is_final:
+                raise BatchNotFinished(f"no item of the batch {batch_id} has failed")
+            raise BatchNotFinished(f"the batch {batch_id} goes on; wait for its end")
         return self.get(tenant, batch_id)
 
     def delete(self, tenant: str, batch_id: str) -> None:
         self.get(tenant, batch_id)
+        self._connection.run("delete_batch", batch_id)
+
+    def ended_chunks(self, batch_id: str, first: int, last: int) -> list[EndedChunk]:
+        numbers = range(first, last + 1)
+        if not numbers:
+            return []
+        with translated():
+            told = self._redis.hmget(f"{self._prefix}chunks_ended:{batch_id}", list(numbers))
+        return [
+            EndedChunk(number, *map(int, text.split()))
+            for number, text in zip(numbers, told, strict=True)
+            if text
+        ]
+
+    def sums(self, batch_id: str) -> Sums:
         with translated():
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.delete(self._key(batch_id))
-            pipeline.zrem(f"{self._prefix}batches_active", batch_id)
-            pipeline.zrem(f"{self._prefix}batches:{tenant}", batch_id)
-            pipeline.execute()
+            pipeline.hgetall(f"{self._prefix}chunk_sums:{batch_id}")
+            pipeline.zrevrange(f"{self._prefix}chunk_slowest:{batch_id}", 0, -1, withscores=True)
+            told, slowest = pipeline.execute()
+        labels: dict[str, dict[str, int]] = {}
+        errors: dict[str, int] = {}
+        for field, text in told.items():
+            name, _, label = field.partition(":")
+            if name == "error":
+                errors[label] = int(text)
+            elif label or field.endswith(":"):
+                labels.setdefault(label, {})[name] = int(text)
+        return Sums(
+            confidence=float(told.get("confidence", 0)),
+            labels={label: LabelSum.model_validate(sums) for label, sums in labels.items()},
+            errors=errors,
+            slowest=dict(slowest),
+        )
+
+    def _mark(self, tenant: str, batch_id: str, field: str, *, is_set: bool) -> Batch:
+        self.get(tenant, batch_id)
+        self._connection.run("mark_batch", batch_id, field, int(is_set))
+        return self.get(tenant, batch_id)
 
     def _read(self, ids: Sequence[str]) -> list[Batch]:
         with translated():
-            pipeline = self._redis.pipeline(transaction=False)
-            for batch_id in ids:
-                pipeline.hgetall(self._key(batch_id))
-            records = pipeline.execute()
-        return [_batch(batch_id, record) for batch_id, record in zip(ids, records, strict=True) if record]
+            told = self._pipeline(ids)
+        return [
+            _batch(batch_id, record, recent)
+            for batch_id, (record, recent) in zip(ids, told, strict=True)
+            if record
+        ]
 
-    def _key(self, batch_id: str) -> str:
-        return f"{self._prefix}batch:{batch_id}"
+    def _pipeline(self, ids: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for batch_id in ids:
+            pipeline.hgetall(f"{self._prefix}batch:{batch_id}")
+            pipeline.lrange(f"{self._prefix}chunk_pace:{batch_id}", 0, -1)
+        told = pipeline.execute()
+        return list(zip(told[::2], told[1::2], strict=True))
 
 
-def _batch(batch_id: str, record: Mapping[str, str]) -> Batch:
+def _batch(batch_id: str, record: Mapping[str, str], recent: Sequence[str]) -> Batch:
+    counts = {
+        name: int(record.get(name, 0)) for name in ("ended", "succeeded", "failed", "flagged", "running")
+    }
     return Batch(
         id=batch_id,
         tenant=record["tenant"],
         request=BatchRequest.model_validate_json(record["request"]),
         created_ms=int(record["created_ms"]),
+        parts=int(record["parts"]),
+        is_complete="complete" in record,
         progress=Progress.model_validate_json(record["progress"]),
+        counts=Counts(recent=tuple(_moment(text) for text in recent), **counts),
+        is_paused="paused" in record,
         is_cancelling="cancelling" in record,
+        is_retrying="retrying" in record,
         version=int(record["version"]),
     )
+
+
+def _moment(text: str) -> tuple[int, int]:
+    ended_ms, items = text.split()
+    return int(ended_ms), int(items)

@@ -135,6 +135,25 @@ class S3ArtifactStore:
                 return self._get(key, bucket, max_bytes)
         return self._get(key, bucket, max_bytes)
 
+    def part(self, key: str, start: int, length: int) -> bytes:
+        headers = {"Range": f"bytes={start}-{start + length - 1}"}
+        for _ in range(_BROKEN_OFF_READS):
+            with suppress(_BrokenOff):
+                return self._part(key, headers)
+        return self._part(key, headers)
+
+    def _part(self, key: str, headers: dict[str, str]) -> bytes:
+        try:
+            return self._get(key, None, None, headers=headers)
+        except _RangeRefused:
+            return b""
+
+    def copy(self, key: str, to_key: str, *, to_bucket: str) -> None:
+        with _translated_of(to_bucket):
+            self._client.copy_object(
+                Bucket=to_bucket, Key=to_key, CopySource={"Bucket": self._bucket, "Key": key}
+            )
+
     def tail(self, key: str, most_bytes: int) -> bytes:
         try:
             return self._get(key, None, None, headers={"Range": f"bytes=-{most_bytes}"})
@@ -176,11 +195,10 @@ class S3ArtifactStore:
     def keys(self, prefix: str) -> Iterator[str]:
         return (one.key for one in self.objects(prefix))
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
-        with _translated():
-            for page in self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix
-            ):
+    def objects(self, prefix: str, *, bucket: str | None = None) -> Iterator[StoredObject]:
+        pages = self._client.get_paginator("list_objects_v2")
+        with _translated() if bucket is None else _translated_of(bucket):
+            for page in pages.paginate(Bucket=bucket or self._bucket, Prefix=prefix):
                 now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
                 for entry in page.get("Contents", ()):
                     yield StoredObject(entry["Key"], (now - entry["LastModified"]).total_seconds())
@@ -294,6 +312,19 @@ def _translated() -> Iterator[None]:
         yield
     except (urllib3.exceptions.HTTPError, BotoCoreError, ClientError) as error:
         raise ArtifactStoreUnavailable(_AWAY) from error
+
+
+@contextmanager
+def _translated_of(bucket: str) -> Iterator[None]:
+    """As ``_translated``, of a bucket that is not ours and may not be there."""
+    with _translated():
+        try:
+            yield
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING:
+                raise ArtifactNotFound(f"the bucket {bucket!r} does not exist, or refuses") from error
+            raise
 
 
 def _content_length(response: urllib3.BaseHTTPResponse) -> int:

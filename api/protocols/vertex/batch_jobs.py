@@ -20,6 +20,7 @@ from api.protocols.vertex.operations import Operation, ended_operation
 from api.protocols.vertex.prediction import request_for
 from api.protocols.vertex.routes import JSON, Nothing, Route, parent_of
 from api.services import Services
+from maskline.batch_artifacts import Shard, published_key
 from maskline.batch_records import forget_batch, keep_batch
 from maskline.batches import (
     MAX_ACTIVE,
@@ -31,11 +32,10 @@ from maskline.batches import (
     ItemForm,
     Source,
     new_batch_id,
-    predictions_key,
     rpc_code,
 )
 from maskline.bucket_uris import not_open, split_uri, why_not_writable
-from maskline.errors import ArtifactNotFound, BatchNotFinished, Fault, InvalidRequest
+from maskline.errors import ArtifactNotFound, BatchNotFinished, BatchNotFound, Fault, InvalidRequest
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure
 from maskline.plain_words import Right
@@ -233,7 +233,7 @@ class _Views:
         self._deployments = deployments
 
     @operation(
-        "Segment images of a bucket, each of which becomes a job; the masks go to a bucket",
+        "Segment images of a bucket; the masks go to a bucket",
         tag="Vertex AI",
         bodies={JSON: NewBatchPredictionJob},
         answers={200: {JSON: BatchPredictionJob}},
@@ -254,8 +254,7 @@ class _Views:
         problem=ErrorBody,
     )
     def get_batch_prediction_job(self, project: str, location: str, job: str) -> Response:
-        batch = self._batches.get(g.caller.tenant, job)
-        return Response(_resource(batch, project, location).to_json(), mimetype=JSON)
+        return Response(_resource(self._get(job), project, location).to_json(), mimetype=JSON)
 
     @operation(
         "List the batch prediction jobs; filters: `displayName`, `state`, `model`",
@@ -267,13 +266,13 @@ class _Views:
     )
     def list_batch_prediction_jobs(self, project: str, location: str, query: ListQuery) -> Response:
         page, token = page_of(
-            self._batches.all(g.caller.tenant),
+            [batch for batch in self._batches.all(g.caller.tenant) if batch.request.resource is not None],
             query,
             id_of=lambda batch: batch.id,
             fields={
-                "displayName": lambda batch: str(batch.request.resource["displayName"]),
+                "displayName": lambda batch: batch.request.display_name,
                 "state": _state,
-                "model": lambda batch: str(batch.request.resource["model"]),
+                "model": lambda batch: str(_asked(batch)["model"]),
             },
         )
         jobs = tuple(_resource(batch, project, location) for batch in page)
@@ -288,6 +287,7 @@ class _Views:
         problem=ErrorBody,
     )
     def cancel_batch_prediction_job(self, project: str, location: str, job: str) -> Response:
+        self._get(job)
         self._batches.cancel(g.caller.tenant, job)
         return Response(Nothing().to_json(), mimetype=JSON)
 
@@ -299,11 +299,18 @@ class _Views:
         problem=ErrorBody,
     )
     def delete_batch_prediction_job(self, project: str, location: str, job: str) -> Response:
-        batch = self._batches.get(g.caller.tenant, job)
-        if not batch.progress.state.is_final:
+        if not self._get(job).progress.state.is_final:
             raise BatchNotFinished(f"the batch prediction job {job} goes on; cancel it first")
         forget_batch(g.caller.tenant, job, self._services.artifacts, self._batches)
         return Response(ended_operation(project, location).to_json(), mimetype=JSON)
+
+    def _get(self, job: str) -> Batch:
+        batch = self._batches.get(g.caller.tenant, job)
+        if batch.request.resource is None:
+            raise BatchNotFound(
+                f"there is no batch prediction job {job!r}; GET /v1/batches/{job} has this batch"
+            )
+        return batch
 
     def _batch(self, asked: NewBatchPredictionJob) -> Batch:
         deployment = self._deployments.find_by_resource_name(asked.model)
@@ -338,9 +345,11 @@ class _Views:
                 ),
                 sources=sources,
                 destination=destination,
+                display_name=asked.display_name,
                 resource=asked.model_dump(mode="json", by_alias=True, exclude_unset=True),
             ),
             created_ms=created_ms,
+            is_complete=True,
         )
 
     def _faults_of_parameters(self, wanted: SegmentationRequest, card: ModelCard) -> list[Fault]:
@@ -374,7 +383,8 @@ class _Views:
         if destination.bucket not in open_buckets:
             wrong: str | None = not_open(destination.bucket, "export", open_buckets)
         else:
-            longest = predictions_key(destination, _MAX_INPUT_BYTES)  # an item takes more than a byte
+            # An item takes more than a byte.
+            longest = published_key(destination, Shard.PREDICTIONS, _MAX_INPUT_BYTES)
             wrong = why_not_writable(longest)
         return [Fault("/outputConfig/gcsDestination/outputUriPrefix", wrong)] if wrong else []
 
@@ -401,10 +411,10 @@ def _state(batch: Batch) -> str:
 
 
 def _resource(batch: Batch, project: str, location: str) -> BatchPredictionJob:
-    progress = batch.progress
-    done = progress.succeeded + progress.failed
+    progress, counts, destination = batch.progress, batch.counts, batch.request.destination
+    done = counts.succeeded + counts.failed
     return BatchPredictionJob(
-        **batch.request.resource,
+        **_asked(batch),
         name=f"{parent_of(project, location)}/batchPredictionJobs/{batch.id}",
         state=_state(batch),
         create_time=_time(batch.created_ms),
@@ -412,18 +422,25 @@ def _resource(batch: Batch, project: str, location: str) -> BatchPredictionJob:
         end_time=_time(progress.ended_ms) if progress.ended_ms else None,
         update_time=_time(progress.updated_ms or batch.created_ms),
         error=_status(progress.failure) if progress.failure else None,
-        partial_failures=tuple(map(_status, progress.partial_failures)),
-        completion_stats=CompletionStats(
-            successful_count=str(progress.succeeded),
-            failed_count=str(progress.failed),
-            incomplete_count=str(progress.items - done if batch.is_all_read else -1),
+        partial_failures=tuple(
+            RpcStatus(code=one.code, message=one.message) for one in progress.partial_failures
         ),
-        output_info=OutputInfo(gcs_output_directory=batch.request.destination.uri),
+        completion_stats=CompletionStats(
+            successful_count=str(counts.succeeded),
+            failed_count=str(counts.failed),
+            incomplete_count=str(progress.items - done if batch.is_all_cut else -1),
+        ),
+        output_info=OutputInfo(gcs_output_directory=destination.uri if destination else ""),
     )
 
 
+def _asked(batch: Batch) -> dict[str, JsonValue]:
+    """The request as its client wrote it."""
+    return batch.request.resource or {}
+
+
 def _status(failure: Failure) -> RpcStatus:
-    return RpcStatus(code=rpc_code(failure), message=failure.message)
+    return RpcStatus(code=rpc_code(failure.code), message=failure.message)
 
 
 def _time(milliseconds: int) -> datetime:

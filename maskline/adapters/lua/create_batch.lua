@@ -1,10 +1,18 @@
--- ARGV: id, tenant, request, progress, ms since 1970, most batches that may be active
-local _, id, tenant, request, progress, created, max_active = unpack(ARGV)
+-- ARGV: id, tenant, model, request, progress, ms since 1970, most batches that may be active, parts,
+--       1 if there are no more parts to come, 1 if its failed items are to be tried anew
+local _, id, tenant, model, request, progress, created, max_active, parts, complete, retrying = unpack(ARGV)
 if redis.call('ZCARD', prefix .. 'batches_active') >= tonumber(max_active) then
   return 0
 end
-redis.call('HSET', prefix .. 'batch:' .. id,
-  'tenant', tenant, 'request', request, 'progress', progress, 'created_ms', created, 'version', 1)
-redis.call('ZADD', prefix .. 'batches_active', 0, id)
-redis.call('ZADD', prefix .. 'batches:' .. tenant, 0, id)
+redis.call('HSET', batch_of(id), 'tenant', tenant, 'model', model, 'request', request, 'progress', progress,
+  'created_ms', created, 'parts', parts, 'version', 1)
+if complete == '1' then
+  redis.call('HSET', batch_of(id), 'complete', 1)
+end
+if retrying == '1' then
+  redis.call('HSET', batch_of(id), 'retrying', 1)
+end
+redis.call('ZADD', prefix .. 'batches_active', created, id)
+redis.call('ZADD', prefix .. 'batches_active:' .. model, created, id)
+redis.call('ZADD', prefix .. 'batches:' .. tenant, created, id)
 return 1

@@ -21,9 +21,20 @@
 -- dead_letter:{delivery} string  a delivery that is not tried any more; goes after a while
 -- dead_letters:{tenant}  zset    those of a tenant, by the time at which they were given up; some may be gone
 -- webhook_test:{event}   string  what became of a test event; goes after a while
--- batch:{id}             hash    the record of a batch; goes a while after its end
 -- batches_active         zset    batches that have not ended; ids sort by time
+-- batches_active:{model} zset    those of a model
 -- batches:{tenant}       zset    all batches of a tenant, some of which may be gone
+-- served:{model}         hash    tenant -> turn at which it was given a chunk last
+-- chunk_leases           zset    '{batch}/{number}/{attempt}' of the chunks that workers hold, by when the lease lapses
+-- What follows goes a while after the end of the batch:
+-- batch:{id}             hash    the record of a batch
+-- chunks:{id}            hash    number of each chunk that has not ended -> its plan
+-- chunks_ready:{id}      zset    those that nobody holds
+-- chunk:{id}:{number}    hash    what there is to know of a chunk that was held and has not ended
+-- chunks_ended:{id}      hash    number of each chunk that has ended -> '{attempt} {succeeded} {failed} {flagged}'
+-- chunk_sums:{id}        hash    what the chunks came to
+-- chunk_slowest:{id}     zset    '{line} {item}' of the slowest items, by their milliseconds
+-- chunk_pace:{id}        list    '{ms since 1970} {items}' of the chunks that ended last
 local prefix = ARGV[1]
 
 local function now_ms()
@@ -49,10 +60,12 @@ local EVENT_OF = {
 
 local FINAL = { succeeded = true, failed = true, cancelled = true, expired = true }
 
--- Id of an event: the same whenever it is made, for jobs and batches end once, and an attempt starts once.
+-- Id of an event: the same whenever it is made, for jobs end once, as batches do in each round, and an attempt starts
+-- once. ``attempt``: of a batch what tells the event from others of its type, 0 the first.
 local function event_id_of(event_type, subject, attempt)
   local id = 'evt_' .. subject .. '_' .. string.match(event_type, '[^.]+$')
-  return event_type == 'job.started' and id .. '_' .. attempt or id
+  local is_numbered = event_type == 'job.started' or (string.sub(event_type, 1, 6) == 'batch.' and attempt ~= '0')
+  return is_numbered and id .. '_' .. attempt or id
 end
 
 -- Put a delivery into the outbox, unless it is there.
@@ -222,4 +235,77 @@ end
 local function holds(id, attempt)
   local state, current = unpack(redis.call('HMGET', record_of(id), 'state', 'attempt'))
   return state == 'running' and current == attempt
+end
+
+local PACE = 32  -- chunks that the pace is taken from
+local SLOWEST = 10
+local MOST_LABELS = 1000
+
+local function batch_of(id)
+  return prefix .. 'batch:' .. id
+end
+
+-- The keys that go with a batch's record.
+local function keys_of_batch(id)
+  local keys = { batch_of(id) }
+  for _, name in ipairs({ 'chunks', 'chunks_ready', 'chunks_ended', 'chunk_sums', 'chunk_slowest', 'chunk_pace' }) do
+    keys[#keys + 1] = prefix .. name .. ':' .. id
+  end
+  return keys
+end
+
+local function chunk_of(batch, number)
+  return prefix .. 'chunk:' .. batch .. ':' .. number
+end
+
+local function lease_of(batch, number, attempt)
+  return batch .. '/' .. number .. '/' .. attempt
+end
+
+-- Whether the attempt still holds the chunk, and what it does is wanted.
+local function holds_chunk(batch, number, attempt)
+  return redis.call('ZSCORE', prefix .. 'chunk_leases', lease_of(batch, number, attempt))
+    and redis.call('ZSCORE', prefix .. 'batches_active', batch)
+    and redis.call('HEXISTS', batch_of(batch), 'cancelling') == 0
+end
+
+-- Let nobody hold the chunk.
+local function let_go(batch, number, attempt)
+  redis.call('ZREM', prefix .. 'chunk_leases', lease_of(batch, number, attempt))
+  local items = redis.call('HGET', chunk_of(batch, number), 'items')
+  if items and redis.call('EXISTS', batch_of(batch)) == 1 then
+    redis.call('HINCRBY', batch_of(batch), 'running', -items)
+  end
+end
+
+-- Add what a chunk came to to what its batch came to. ``report``: a ChunkEnd as JSON.
+local function end_chunk(batch, number, attempt, items, report, now)
+  local chunk = cjson.decode(report)
+  local sums = prefix .. 'chunk_sums:' .. batch
+  for _, name in ipairs({ 'succeeded', 'failed', 'flagged' }) do
+    redis.call('HINCRBY', batch_of(batch), name, chunk[name])
+  end
+  redis.call('HINCRBY', batch_of(batch), 'ended', 1)
+  redis.call('HINCRBYFLOAT', sums, 'confidence', chunk.confidence)
+  for label, sum in pairs(chunk.labels) do
+    if redis.call('HEXISTS', sums, 'items:' .. label) == 1 or redis.call('HLEN', sums) < 3 * MOST_LABELS then
+      for name, count in pairs(sum) do
+        redis.call('HINCRBY', sums, name .. ':' .. label, string.format('%.0f', count))
+      end
+    end
+  end
+  for code, count in pairs(chunk.errors) do
+    redis.call('HINCRBY', sums, 'error:' .. code, count)
+  end
+  for item, ms in pairs(chunk.slowest) do
+    redis.call('ZADD', prefix .. 'chunk_slowest:' .. batch, ms, item)
+  end
+  redis.call('ZREMRANGEBYRANK', prefix .. 'chunk_slowest:' .. batch, 0, -SLOWEST - 1)
+  redis.call('RPUSH', prefix .. 'chunk_pace:' .. batch, now .. ' ' .. items)
+  redis.call('LTRIM', prefix .. 'chunk_pace:' .. batch, -PACE, -1)
+  redis.call('HSET', prefix .. 'chunks_ended:' .. batch, number,
+    attempt .. ' ' .. chunk.succeeded .. ' ' .. chunk.failed .. ' ' .. chunk.flagged)
+  redis.call('HDEL', prefix .. 'chunks:' .. batch, number)
+  redis.call('ZREM', prefix .. 'chunks_ready:' .. batch, number)
+  redis.call('DEL', chunk_of(batch, number))
 end

@@ -1,0 +1,10 @@
+-- ARGV: id
+local _, id = unpack(ARGV)
+local tenant, model = unpack(redis.call('HMGET', batch_of(id), 'tenant', 'model'))
+if tenant then
+  redis.call('ZREM', prefix .. 'batches_active', id)
+  redis.call('ZREM', prefix .. 'batches_active:' .. model, id)
+  redis.call('ZREM', prefix .. 'batches:' .. tenant, id)
+end
+redis.call('DEL', unpack(keys_of_batch(id)))
+return 1

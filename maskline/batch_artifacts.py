@@ -1,0 +1,98 @@
+"""The keys of everything that is kept of a batch in the bucket.
+
+    batch-records/{batch}/batch.json               the batch as it was accepted
+                         /complete.json            that its client has uploaded everything
+                         /retry-{round}.json       that its failed items are tried anew
+                         /end-{round}.json         how it ended
+                         /removed.json             that its client deleted it; the rest goes soon
+    batches/{batch}/parts/{part}.jsonl             the items
+                   /packs/{pack}                   images that its client uploaded, one after the other
+                   /predictions/{chunk}-{attempt}.jsonl
+                   /errors/{chunk}-{attempt}.jsonl
+                   /review/{chunk}-{attempt}.jsonl
+                   /ends/{chunk}-{attempt}.json    what came of the chunk
+                   /summary-{round}.json
+                   /exports/{format}.zip
+
+Every key is written once, and never overwritten with other content.
+"""
+
+from enum import StrEnum
+
+from maskline.batches import ChunkKey, Destination
+
+RECORDS = "batch-records/"
+BATCHES = "batches/"
+
+
+class Shard(StrEnum):
+    """The files of a chunk that has ended; the value is the name of their folder."""
+
+    PREDICTIONS = "predictions"
+    ERRORS = "errors"
+    REVIEW = "review"
+
+
+def record_key(batch: str, name: str) -> str:
+    """Key of one of the documents by which a batch is known."""
+    return f"{RECORDS}{batch}/{name}.json"
+
+
+def batch_of(key: str) -> str:
+    """Id of the batch that a key under ``RECORDS`` or ``BATCHES`` is of."""
+    return key.split("/", 2)[1]
+
+
+def folder(batch: str) -> str:
+    """What the keys of everything but the records of a batch begin with."""
+    return f"{BATCHES}{batch}/"
+
+
+def part_key(batch: str, part: int) -> str:
+    """Key of a part; ``part`` from 1."""
+    return f"{folder(batch)}parts/{part:06d}.jsonl"
+
+
+def parts_folder(batch: str) -> str:
+    """What the keys of all parts of a batch begin with."""
+    return f"{folder(batch)}parts/"
+
+
+def pack_key(batch: str, pack: int) -> str:
+    """Key of a pack of images; ``pack`` from 1."""
+    return f"{folder(batch)}packs/{pack:06d}"
+
+
+def packs_folder(batch: str) -> str:
+    """What the keys of all packs of a batch begin with."""
+    return f"{folder(batch)}packs/"
+
+
+def shard_key(chunk: ChunkKey, shard: Shard) -> str:
+    """Key of one of the files of a chunk."""
+    return f"{folder(chunk.batch)}{shard}/{chunk.number:06d}-{chunk.attempt}.jsonl"
+
+
+def ends_folder(batch: str) -> str:
+    """What the keys of the ends of all chunks of a batch begin with."""
+    return f"{folder(batch)}ends/"
+
+
+def chunk_end_key(chunk: ChunkKey) -> str:
+    """Key of what came of a chunk."""
+    return f"{ends_folder(chunk.batch)}{chunk.number:06d}-{chunk.attempt}.json"
+
+
+def summary_key(batch: str, rounds: int) -> str:
+    """Key of the summary after so many rounds of trying anew."""
+    return f"{folder(batch)}summary-{rounds}.json"
+
+
+def export_key(batch: str, rounds: int, name: str) -> str:
+    """Key of an export; ``name``: of its format and options, and the extension."""
+    return f"{folder(batch)}exports/{rounds}/{name}"
+
+
+def published_key(destination: Destination, shard: Shard, chunk: int) -> str:
+    """Key of a chunk's file in the destination's bucket, as Vertex AI names it; ``chunk`` from 1."""
+    return f"{destination.prefix}{shard}_{chunk:04d}.jsonl"

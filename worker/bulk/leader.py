@@ -1,0 +1,349 @@
+"""Leading batches: every worker has a leader, and a lock in Redis lets one of them work at a time.
+
+It makes parts of sources, cuts parts into chunks, tells the workers that chunks wait, hands out those whose
+worker was lost, copies results to their destination, and ends what is done. A step that is broken off is
+taken again, and comes to the same. A leader that was frozen for long notices that another has the lead, or
+moved the batch on, when it saves: the record takes only the word of who read its latest version.
+"""
+
+import json
+import time
+from collections.abc import Callable
+
+import structlog
+
+from maskline.artifact_operations import exists
+from maskline.batch_artifacts import (
+    Shard,
+    chunk_end_key,
+    ends_folder,
+    published_key,
+    shard_key,
+    summary_key,
+)
+from maskline.batch_records import note_batch_end, remove_old_batches
+from maskline.batches import (
+    MAX_ACTIVE,
+    MAX_PARTIAL_FAILURES,
+    Batch,
+    BatchState,
+    ChunkEnd,
+    ChunkKey,
+    EndedChunk,
+    ItemFailure,
+    Progress,
+    rpc_code,
+)
+from maskline.errors import (
+    CapacityError,
+    DependencyError,
+    MalformedRequest,
+    RequestError,
+)
+from maskline.jobs import Failure
+from maskline.ports import ArtifactStore, BatchStore, ChunkStore, HousekeepingStore, ModelDirectory, TaskQueue
+from maskline.settings import Settings
+from worker.bulk.cutting import Cut, Cutter
+from worker.bulk.importing import import_source
+from worker.bulk.retrying import make_retry_part
+from worker.bulk.summing import summarize
+
+logger = structlog.get_logger(module=__name__)
+
+_LEAD_S = 30.0
+_SHARE_S = 3.0  # of one look, for one batch
+_STANDS_BACK_S = 10.0  # behind the others, once a batch could not move
+_TIDY_S = 300.0
+_REAPED = 100
+_COPIED = 50  # chunks of one step
+_CHUNKS_PER_WORKER = 2
+_BROKEN = Failure(
+    code="internal_error", message="something went wrong inside the service; its log has the reason"
+)
+_CANCELLED = Failure(code="cancelled", message="the batch was cancelled by its client")
+
+Step = Callable[[Batch], Progress | Cut | None]
+"""Gives the new progress, with chunks or without, or None where there is nothing to do now."""
+
+
+class _Overtaken(Exception):
+    """Another worker leads, or has moved the batch on."""
+
+
+class BatchLeader:
+    """Moves every batch on by as much as can be done now."""
+
+    def __init__(
+        self,
+        *,
+        holder: str,
+        batches: BatchStore,
+        chunks: ChunkStore,
+        house: HousekeepingStore,
+        artifacts: ArtifactStore,
+        queue: TaskQueue,
+        models: ModelDirectory,
+        settings: Settings,
+    ) -> None:
+        """``holder``: this worker's name; ``house``: has the lock."""
+        self._holder = holder
+        self._batches = batches
+        self._chunks = chunks
+        self._house = house
+        self._artifacts = artifacts
+        self._queue = queue
+        self._models = models
+        self._settings = settings
+        self._cutter = Cutter(artifacts)
+        self._ends: dict[str, dict[int, ChunkKey]] = {}
+        self._back_until: dict[str, float] = {}
+        self._tidy_at = time.monotonic()
+        self._steps: tuple[Step, ...] = (
+            self._cancel,
+            self._retry,
+            self._import,
+            self._cut,
+            self._publish,
+            self._tell,
+            self._finish,
+        )
+
+    def look(self) -> None:
+        """Look once at all batches, if no other worker does.
+
+        Raises:
+            DependencyError: Redis does not answer; the next look goes on.
+        """
+        try:
+            self._require_lead()
+            for chunk in self._chunks.reap(_REAPED):
+                logger.warning("chunk's lease lapsed", batch=chunk.batch, chunk=chunk.number)
+            batches = self._turn()
+            for batch in batches:
+                with structlog.contextvars.bound_contextvars(batch=batch.id, tenant=batch.tenant):
+                    self._try_to_move(batch)
+                self._require_lead()
+            self._call_workers({batch.model for batch in batches})
+        except _Overtaken:
+            return
+        if time.monotonic() > self._tidy_at:
+            self._tidy_at = time.monotonic() + _TIDY_S
+            remove_old_batches(self._artifacts, self._settings.job_expiry)
+
+    def _turn(self) -> list[Batch]:
+        """The batches, oldest first; who could not move of late comes after the others."""
+        now = time.monotonic()
+        self._back_until = {batch: until for batch, until in self._back_until.items() if until > now}
+        return sorted(self._batches.active(MAX_ACTIVE), key=lambda one: one.id in self._back_until)
+
+    def _require_lead(self) -> None:
+        """Return if this worker leads, as it then does for a while to come."""
+        if not self._house.lead("batches", self._holder, _LEAD_S):
+            raise _Overtaken
+
+    def _call_workers(self, models: set[str]) -> None:
+        """Tell as many workers as could have a chunk more."""
+        for model in models:
+            waiting, held = self._chunks.waiting(model)
+            wanted = min(waiting, _CHUNKS_PER_WORKER * self._models.workers() - held)
+            if wanted > 0:
+                self._queue.publish_chunks(model, wanted)
+
+    def _try_to_move(self, batch: Batch) -> None:
+        try:
+            self._move_on(batch)
+        except (CapacityError, DependencyError) as error:
+            logger.warning("batch waits", code=error.code)
+            self._back_until[batch.id] = time.monotonic() + _STANDS_BACK_S
+        except _Overtaken:
+            self._require_lead()
+
+    def _move_on(self, batch: Batch) -> None:
+        """Take steps until there is nothing to do but to wait, or others should have a look."""
+        until = time.monotonic() + _SHARE_S
+        for step in self._steps:
+            while (taken := self._take(step, batch)) is not None:
+                batch = self._save(batch, taken)
+                if batch.progress.state.is_final or time.monotonic() > until:
+                    return
+                if isinstance(taken, Cut):
+                    self._call_workers({batch.model})
+
+    def _take(self, step: Step, batch: Batch) -> Progress | Cut | None:
+        """What the step gives; the batch has failed if the step can't be taken, now or later."""
+        try:
+            return step(batch)
+        except (DependencyError, CapacityError, _Overtaken):
+            raise
+        except RequestError as error:  # the input or the destination is not there any more
+            return _ended(batch, BatchState.FAILED, Failure(code=error.code, message=error.message))
+        except Exception:
+            logger.exception("batch failed")
+            return _ended(batch, BatchState.FAILED, _BROKEN)
+
+    def _save(self, batch: Batch, taken: Progress | Cut) -> Batch:
+        progress = taken.progress if isinstance(taken, Cut) else taken
+        chunks = taken.chunks if isinstance(taken, Cut) else ()
+        stamped = progress.model_copy(update={"updated_ms": _now_ms()})
+        is_one_more = stamped.rounds > batch.progress.rounds or stamped.imported > batch.progress.imported
+        if stamped.state.is_final:
+            self._write_summary(batch, stamped)
+        saved = self._batches.save(
+            batch,
+            stamped,
+            self._settings.job_expiry,
+            chunks,
+            self._known_ends(batch, len(chunks)),
+            parts=int(is_one_more),
+        )
+        if saved is None:
+            self._cutter.forget(batch.id)
+            raise _Overtaken
+        if stamped.state.is_final:
+            self._cutter.forget(batch.id)
+            self._ends.pop(batch.id, None)
+            note_batch_end(saved, self._artifacts)
+            logger.info("batch ended", state=stamped.state, items=stamped.items, failed=saved.counts.failed)
+        return saved
+
+    def _write_summary(self, batch: Batch, progress: Progress) -> None:
+        key = summary_key(batch.id, progress.rounds)
+        if not exists(self._artifacts, key):
+            summary = summarize(batch, self._batches.sums(batch.id))
+            self._artifacts.put(key, summary.to_json().encode(), "application/json")
+
+    def _known_ends(self, batch: Batch, chunks: int) -> dict[int, ChunkEnd]:
+        """How those of the next chunks ended that had ended before Redis lost its memory."""
+        if not batch.progress.is_restored or not chunks:
+            return {}
+        if batch.id not in self._ends:
+            self._ends[batch.id] = _ends_of(batch.id, self._artifacts)
+        known = self._ends[batch.id]
+        numbers = range(batch.progress.chunks + 1, batch.progress.chunks + chunks + 1)
+        first = batch.progress.first_of_round
+        return {n: self._end_of(known[n], is_of_round=n >= first) for n in numbers if n in known}
+
+    def _end_of(self, chunk: ChunkKey, *, is_of_round: bool) -> ChunkEnd:
+        """As the bucket has it; items that failed in an earlier round were tried anew."""
+        end = ChunkEnd.model_validate_json(self._artifacts.get(chunk_end_key(chunk)))
+        return end if is_of_round else end.model_copy(update={"failed": 0, "errors": {}})
+
+    # -- the steps
+
+    def _cancel(self, batch: Batch) -> Progress | None:
+        return _ended(batch, BatchState.CANCELLED, _CANCELLED) if batch.is_cancelling else None
+
+    def _retry(self, batch: Batch) -> Progress | None:
+        progress = batch.progress
+        if not batch.is_retrying or progress.part < batch.parts or batch.counts.ended < progress.chunks:
+            return None
+        make_retry_part(batch, self._artifacts, self._batches)
+        return progress.model_copy(
+            update={
+                "state": BatchState.RUNNING,
+                "ended_ms": None,
+                "failure": None,
+                "tenths": 0,
+                "rounds": progress.rounds + 1,
+                "first_of_round": progress.chunks + 1,
+            }
+        )
+
+    def _import(self, batch: Batch) -> Progress | None:
+        number = batch.progress.imported
+        if number >= len(batch.request.sources):
+            return None
+        import_source(batch, number + 1, self._artifacts)
+        return batch.progress.model_copy(update={"imported": number + 1})
+
+    def _cut(self, batch: Batch) -> Cut | None:
+        progress = batch.progress
+        if progress.part >= batch.parts or batch.progress.imported < len(batch.request.sources):
+            return None
+        cut = self._cutter.cut(batch)
+        if not cut.chunks or progress.state is BatchState.RUNNING:
+            return cut
+        started = {"state": BatchState.RUNNING, "started_ms": progress.started_ms or _now_ms()}
+        return Cut(chunks=cut.chunks, progress=cut.progress.model_copy(update=started))
+
+    def _publish(self, batch: Batch) -> Progress | None:
+        """Copy the results of the next chunks to the destination, in the order of the input."""
+        progress, destination = batch.progress, batch.request.destination
+        if destination is None:
+            return None
+        first = progress.published + 1
+        ended = self._batches.ended_chunks(batch.id, first, first + _COPIED - 1)
+        in_order = [chunk for number, chunk in enumerate(ended, first) if chunk.number == number]
+        if not in_order:
+            return None
+        failures = list(progress.partial_failures)
+        for chunk in in_order:
+            for shard, lines in _files_of(chunk):
+                if lines:
+                    to_key = published_key(destination, shard, chunk.number)
+                    key = shard_key(ChunkKey(batch.id, chunk.number, chunk.attempt), shard)
+                    if not exists(self._artifacts, to_key, bucket=destination.bucket):
+                        self._artifacts.copy(key, to_key, to_bucket=destination.bucket)
+                    if shard is Shard.ERRORS and len(failures) < MAX_PARTIAL_FAILURES:
+                        failures += _failures_of(self._artifacts.get(key))
+        return progress.model_copy(
+            update={
+                "published": progress.published + len(in_order),
+                "partial_failures": tuple(failures[:MAX_PARTIAL_FAILURES]),
+            }
+        )
+
+    def _tell(self, batch: Batch) -> Progress | None:
+        """Note how many tenths of a batch's items have ended, for that is an event."""
+        progress = batch.progress
+        if not batch.is_all_cut or not progress.items:
+            return None
+        tenths = 10 * (batch.counts.succeeded + batch.counts.failed) // progress.items
+        return progress.model_copy(update={"tenths": tenths}) if progress.tenths < tenths < 10 else None
+
+    def _finish(self, batch: Batch) -> Progress | None:
+        progress = batch.progress
+        if not batch.is_all_cut or batch.counts.ended < progress.chunks:
+            return None
+        if batch.request.destination is not None and progress.published < progress.chunks:
+            return None
+        if not progress.items:
+            raise MalformedRequest("there are no items in the input")
+        return _ended(batch, BatchState.SUCCEEDED)
+
+
+def _files_of(chunk: EndedChunk) -> tuple[tuple[Shard, int], ...]:
+    return (
+        (Shard.PREDICTIONS, chunk.succeeded),
+        (Shard.ERRORS, chunk.failed),
+        (Shard.REVIEW, chunk.flagged),
+    )
+
+
+def _failures_of(errors: bytes) -> list[ItemFailure]:
+    """Those of a file of errors, in the form of Vertex AI or in ours."""
+    failures = (json.loads(line)["error"] for line in errors.splitlines())
+    return [
+        ItemFailure(
+            code=rpc_code(code) if isinstance(code := one["code"], str) else code, message=one["message"]
+        )
+        for one in failures
+    ]
+
+
+def _ends_of(batch_id: str, artifacts: ArtifactStore) -> dict[int, ChunkKey]:
+    """The latest attempt that ended each chunk, as the bucket has them."""
+    ends: dict[int, ChunkKey] = {}
+    for key in artifacts.keys(ends_folder(batch_id)):
+        number, attempt = map(int, key.removeprefix(ends_folder(batch_id)).removesuffix(".json").split("-"))
+        if number not in ends or attempt > ends[number].attempt:
+            ends[number] = ChunkKey(batch_id, number, attempt)
+    return ends
+
+
+def _ended(batch: Batch, state: BatchState, failure: Failure | None = None) -> Progress:
+    return batch.progress.model_copy(update={"state": state, "ended_ms": _now_ms(), "failure": failure})
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,51 @@
+"""The items of a batch that failed become a part of their own, to be run again."""
+
+import json
+from collections.abc import Iterator
+from tempfile import TemporaryFile
+
+from maskline.artifact_operations import exists
+from maskline.batch_artifacts import Shard, part_key, shard_key
+from maskline.batch_results import ItemError
+from maskline.batches import Batch, ChunkKey, ItemForm, NotedLine
+from maskline.ports import ArtifactStore, BatchStore
+
+_MEDIA_TYPE = "application/jsonl"
+_TOGETHER = 1000
+_IN_VAIN = frozenset({"repeated_item", "malformed_request"})
+
+
+def make_retry_part(batch: Batch, artifacts: ArtifactStore, batches: BatchStore) -> None:
+    """Store the items that failed in the latest round as the part after all others, unless it is there.
+
+    Raises:
+        ArtifactNotFound: a file of errors is gone.
+        DependencyError: Redis or the bucket does not answer.
+    """
+    key = part_key(batch.id, batch.parts + 1)
+    if exists(artifacts, key):
+        return
+    with TemporaryFile() as part:
+        for line in _failed(batch, artifacts, batches):
+            part.write(line + b"\n")
+        artifacts.put(key, part, _MEDIA_TYPE)
+
+
+def _failed(batch: Batch, artifacts: ArtifactStore, batches: BatchStore) -> Iterator[bytes]:
+    first, last = batch.progress.first_of_round, batch.progress.chunks
+    for start in range(first, last + 1, _TOGETHER):
+        for chunk in batches.ended_chunks(batch.id, start, min(start + _TOGETHER - 1, last)):
+            if chunk.failed:
+                key = shard_key(ChunkKey(batch.id, chunk.number, chunk.attempt), Shard.ERRORS)
+                for line in artifacts.get(key).splitlines():
+                    yield _noted(ItemError.model_validate_json(line)).to_json().encode()
+
+
+def _noted(error: ItemError) -> NotedLine:
+    is_in_vain = error.error.code in _IN_VAIN
+    return NotedLine(
+        line=error.line,
+        form=ItemForm.ITEM,
+        text=json.dumps(error.instance),
+        failure=error.error if is_in_vain else None,
+    )
