@@ -1,6 +1,8 @@
 """Binary masks as COCO writes them, and their run lengths, read with care: they may come from anybody."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from operator import sub
 from typing import Annotated, Self
 
 from pydantic import Field
@@ -9,7 +11,6 @@ from maskline.wire import WireModel
 
 MAX_SIDE = (1 << 31) - 1  #: pixels; no image format has longer sides
 _MAX_BITS = 35  # of a number: enough for the difference of any two of COCO's 32-bit run lengths
-_LARGEST_DIGIT = 15  # of the last character of a number; what is larger there is negative
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
@@ -25,11 +26,18 @@ class RunLengthMask(WireModel):
     @classmethod
     def empty(cls, height: int, width: int) -> Self:
         """The mask of this size without a pixel on the object: one run, beside it."""
-        left, counts = height * width, ""
-        while left > _LARGEST_DIGIT:
-            counts += chr(ord("0") + (left & 31 | 32))
-            left >>= 5
-        return cls(size=(height, width), counts=counts + chr(ord("0") + left))
+        return cls.of_run_lengths(height, width, [height * width])
+
+    @classmethod
+    def of_run_lengths(cls, height: int, width: int, lengths: Sequence[int]) -> Self:
+        """The mask of this size with these runs, as ``run_lengths`` gives them.
+
+        Raises:
+            ValueError: a length is below 0, or they do not add up to the mask's pixels.
+        """
+        _check_lengths(lengths, height, width)
+        differences = chain(lengths[:3], map(sub, lengths[3:], lengths[1:]))
+        return cls(size=(height, width), counts="".join(map(_as_text, differences)))
 
     def run_lengths(self) -> list[int]:
         """How many pixels are beside the object, then on it, then beside it, and so on, column by column.
@@ -46,17 +54,29 @@ class RunLengthMask(WireModel):
         """
         lengths: list[int] = []
         for number in _numbers(self.counts):
-            length = number + lengths[-2] if len(lengths) > 2 else number
-            if length < 0:
-                raise ValueError(f"run {len(lengths)} is {length} pixels long; none can be shorter than 0")
-            lengths.append(length)
-        height, width = self.size
-        covered, pixels = sum(lengths), height * width
-        if covered != pixels:
-            raise ValueError(
-                f"the runs add up to {covered} pixels; a mask of {width} x {height} pixels has {pixels}"
-            )
+            lengths.append(number + lengths[-2] if len(lengths) > 2 else number)
+        _check_lengths(lengths, *self.size)
         return lengths
+
+
+def _check_lengths(lengths: Sequence[int], height: int, width: int) -> None:
+    for run, length in enumerate(lengths):
+        if length < 0:
+            raise ValueError(f"run {run} is {length} pixels long; none can be shorter than 0")
+    covered, pixels = sum(lengths), height * width
+    if covered != pixels:
+        raise ValueError(
+            f"the runs add up to {covered} pixels; a mask of {width} x {height} pixels has {pixels}"
+        )
+
+
+def _as_text(number: int) -> str:
+    """A number as ``_numbers`` reads it."""
+    text = ""
+    while not -16 <= number < 16:
+        text += chr(ord("0") + (number & 31 | 32))
+        number >>= 5
+    return text + chr(ord("0") + (number & 31))
 
 
 def _numbers(counts: str) -> Iterator[int]:

@@ -21,6 +21,7 @@ def test_the_lengths_are_those_that_coco_wrote(lengths: list[int]) -> None:
     size = (1, sum(lengths))
     written = coco.frPyObjects({"size": list(size), "counts": lengths}, *size)
     assert RunLengthMask(size=size, counts=written["counts"].decode()).run_lengths() == lengths
+    assert RunLengthMask.of_run_lengths(*size, lengths).counts == written["counts"].decode()
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
