@@ -37,10 +37,6 @@ _FORMATS = {
     "HEIF": ("image/heic", "heic"),
     "MPO": ("image/jpeg", "jpg"),  # a JPEG with more pictures behind the first, as many phones write it
 }
-IMAGE_EXTENSIONS = frozenset(
-    {"jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "avif", "heic", "heif"}
-)
-"""Of files that may be images, in small letters."""
 _OPENED = [name for name in _FORMATS if name != "MPO"]  # Pillow finds an MPO while it opens a JPEG
 TAKEN = "JPEG, PNG, WebP, TIFF, BMP, GIF, AVIF and HEIC"
 

@@ -1,25 +1,85 @@
 """Sources become parts: what is elsewhere is written down as lines in Maskline's own bucket, once, so that a
 batch stays what it was when it is read again."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from tempfile import TemporaryFile
+from functools import partial
+from io import BytesIO
+from tempfile import SpooledTemporaryFile, TemporaryFile
+from typing import BinaryIO, cast
+
+import structlog
+from pydantic import ValidationError
 
 from maskline.artifact_operations import exists
 from maskline.batch_artifacts import part_key
-from maskline.batch_items import BatchItem
 from maskline.batches import Batch, ItemForm, NotedLine, Source, SourceKind
-from maskline.image_header import IMAGE_EXTENSIONS
+from maskline.datasets.coco import read_coco
+from maskline.datasets.folder import read_folder
+from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, Sourced
+from maskline.datasets.yolo import read_yolo
+from maskline.errors import ArtifactNotFound, MalformedRequest
+from maskline.image_header import ImageLimits, read_header
+from maskline.jobs import Failure
+from maskline.plain_words import tell
 from maskline.ports import ArtifactStore
 
+logger = structlog.get_logger(module=__name__)
+
 _MEDIA_TYPE = "application/jsonl"
+_IN_MEMORY_BYTES = 1 << 23
+_PROBLEM = "unusable_item"
 
 
-def import_source(batch: Batch, number: int, artifacts: ArtifactStore) -> None:
+class BucketFiles:
+    """The files of a data set in a bucket, by what follows a prefix."""
+
+    def __init__(
+        self, artifacts: ArtifactStore, bucket: str, prefix: str, *, pattern: str = "", limits: ImageLimits
+    ) -> None:
+        """``pattern``: of the names that are listed, as ``fnmatch`` takes it; ``limits``: of images."""
+        self._artifacts = artifacts
+        self._bucket = bucket
+        self._prefix = prefix
+        self._pattern = pattern
+        self._limits = limits
+
+    def names(self) -> Iterator[str]:
+        """All files but hidden ones, sorted."""
+        for one in self._artifacts.objects(self._prefix, bucket=self._bucket):
+            name = one.key.removeprefix(self._prefix)
+            is_hidden = any(part.startswith(".") for part in name.split("/"))
+            if not is_hidden and (not self._pattern or fnmatchcase(name, self._pattern)):
+                yield name
+
+    def open(self, name: str) -> BinaryIO:
+        """A file, to be read from its beginning."""
+        try:
+            chunks = self._artifacts.stream(self._prefix + name, bucket=self._bucket)[1]
+        except ArtifactNotFound as error:
+            raise FileNotFoundError(f"there is no object {self._prefix + name!r}") from error
+        file = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115 (the reader's)
+        file.writelines(chunks)
+        file.seek(0)
+        return file
+
+    def address(self, name: str) -> str:
+        """The URI of an image, which may not be there."""
+        return f"s3://{self._bucket}/{self._prefix}{name}"
+
+    def image_size(self, name: str) -> tuple[int, int]:
+        """Width and height of an image in pixels, once it is upright."""
+        with self.open(name) as file:
+            return read_header(BytesIO(file.read()), self._limits).size
+
+
+def import_source(batch: Batch, number: int, artifacts: ArtifactStore, limits: ImageLimits) -> None:
     """Store a source, from 1, as the part of the same number, unless it is there.
 
     Raises:
         ArtifactNotFound: the source is not there, or refuses.
+        MalformedRequest: it is no data set of its kind.
         ArtifactStoreUnavailable: the store does not answer.
     """
     key = part_key(batch.id, number)
@@ -27,31 +87,52 @@ def import_source(batch: Batch, number: int, artifacts: ArtifactStore) -> None:
         return
     source = batch.request.sources[number - 1]
     with TemporaryFile() as part:
-        for piece in _pieces(source, artifacts):
-            part.write(piece)
+        try:
+            part.writelines(_pieces(source, artifacts, limits))
+        except NotADataset as error:
+            raise MalformedRequest(str(error)) from error
         artifacts.put(key, part, _MEDIA_TYPE)
 
 
-def _pieces(source: Source, artifacts: ArtifactStore) -> Iterable[bytes]:
+def _pieces(source: Source, artifacts: ArtifactStore, limits: ImageLimits) -> Iterable[bytes]:
     if source.kind is SourceKind.LINES:
         return artifacts.stream(source.key, bucket=source.bucket)[1]
-    keys = (one.key for one in artifacts.objects(source.key, bucket=source.bucket))
-    wanted = (key for key in keys if _is_wanted(key.removeprefix(source.key), source.pattern))
-    lines = (_line(number, _item(source, key)) for number, key in enumerate(wanted, 1))
-    return (line.to_json().encode() + b"\n" for line in lines)
+    return filter(None, map(_line, _read(source, artifacts, limits)))
 
 
-def _is_wanted(name: str, pattern: str) -> bool:
-    """``name``: what follows the prefix."""
-    if pattern:
-        return fnmatchcase(name, pattern)
-    is_hidden = any(part.startswith(".") for part in name.split("/"))
-    return not is_hidden and name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+def _read(source: Source, artifacts: ArtifactStore, limits: ImageLimits) -> Iterator[Sourced]:
+    files = partial(BucketFiles, artifacts, source.bucket, limits=limits)
+    prompts = PromptSource(source.prompts)
+    if source.kind is SourceKind.IMAGES:
+        yield from read_folder(files(source.key, pattern=source.pattern))
+    elif source.kind is SourceKind.YOLO:
+        yield from read_yolo(files(source.key), prompts=prompts)
+    else:
+        with files("").open(source.key) as document:
+            yield from read_coco(document, files(source.images), prompts=prompts)
 
 
-def _item(source: Source, key: str) -> BatchItem:
-    return BatchItem(id=key.removeprefix(source.key).lstrip("/"), image=f"s3://{source.bucket}/{key}")
+def _line(sourced: Sourced) -> bytes:
+    """The line of an item, or of what should be one; nothing of what is passed over."""
+    if isinstance(sourced, Problem):
+        if sourced.effect is Effect.PASSED_OVER:
+            return b""
+        if sourced.effect is Effect.PROMPT_LEFT_OUT:
+            logger.warning("prompt left out", where=sourced.where, reason=sourced.message)
+            return b""
+        failure = Failure(code=_PROBLEM, message=f"{sourced.where}: {sourced.message}")
+        return _noted(1, f'{{"id": {_quoted(sourced.where)}}}', failure)
+    try:
+        return _noted(sourced.position, sourced.at(str(sourced.image)).to_short_json(), None)
+    except ValidationError as error:
+        failure = Failure(code=_PROBLEM, message=tell(error))
+        return _noted(sourced.position, f'{{"id": {_quoted(sourced.id)}}}', failure)
 
 
-def _line(number: int, item: BatchItem) -> NotedLine:
-    return NotedLine(line=number, form=ItemForm.ITEM, text=item.to_short_json())
+def _noted(line: int, text: str, failure: Failure | None) -> bytes:
+    noted = NotedLine(line=line, form=ItemForm.ITEM, text=text, failure=failure)
+    return noted.to_json().encode() + b"\n"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text)

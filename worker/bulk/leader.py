@@ -40,6 +40,7 @@ from maskline.errors import (
     MalformedRequest,
     RequestError,
 )
+from maskline.image_header import ImageLimits
 from maskline.jobs import Failure
 from maskline.ports import ArtifactStore, BatchStore, ChunkStore, HousekeepingStore, ModelDirectory, TaskQueue
 from maskline.settings import Settings
@@ -94,6 +95,7 @@ class BatchLeader:
         self._queue = queue
         self._models = models
         self._settings = settings
+        self._limits = ImageLimits.from_settings(settings)
         self._cutter = Cutter(artifacts)
         self._ends: dict[str, dict[int, ChunkKey]] = {}
         self._back_until: dict[str, float] = {}
@@ -253,7 +255,7 @@ class BatchLeader:
         number = batch.progress.imported
         if number >= len(batch.request.sources):
             return None
-        import_source(batch, number + 1, self._artifacts)
+        import_source(batch, number + 1, self._artifacts, self._limits)
         return batch.progress.model_copy(update={"imported": number + 1})
 
     def _cut(self, batch: Batch) -> Cut | None:

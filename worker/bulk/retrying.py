@@ -12,7 +12,7 @@ from maskline.ports import ArtifactStore, BatchStore
 
 _MEDIA_TYPE = "application/jsonl"
 _TOGETHER = 1000
-_IN_VAIN = frozenset({"repeated_item", "malformed_request"})
+_IN_VAIN = frozenset({"repeated_item", "malformed_request", "unusable_item"})
 
 
 def make_retry_part(batch: Batch, artifacts: ArtifactStore, batches: BatchStore) -> None:
