@@ -456,6 +456,8 @@ class _BatchViews:
     def _source(self, asked: BatchSource, faults: list[Fault]) -> Source:
         field, kind = next((name, kind) for name, kind in _KINDS.items() if getattr(asked, name) is not None)
         bucket, key = split_uri(getattr(asked, field))
+        if kind is SourceKind.YOLO and key and not key.endswith("/"):
+            key += "/"
         images = split_uri(asked.image_prefix) if asked.image_prefix else (bucket, _folder_of(key))
         pointer = f"/source/{field}"
         is_object = kind in {SourceKind.LINES, SourceKind.COCO}

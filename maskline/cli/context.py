@@ -15,6 +15,7 @@ from rich.text import Text
 from maskline.catalog import NotACatalog
 from maskline.client import (
     ApiError,
+    BatchDidNotSucceed,
     Client,
     ConnectionFailed,
     JobDidNotSucceed,
@@ -23,6 +24,7 @@ from maskline.client import (
     WaitTimeout,
 )
 from maskline.client.connection import DEFAULT_URL
+from maskline.datasets.source import NotADataset
 from maskline.errors import WeightsUnusable
 from maskline.local import StackError
 from maskline.plain_words import tell
@@ -30,7 +32,8 @@ from maskline.settings import SettingsError
 
 EXIT_CODES = {
     0: "done",
-    1: "the job ended without success, the test event was not delivered, or the doctor found a failure",
+    1: "the job or an item of the batch ended without success, the test event was not delivered, or the doctor "
+    "found a failure",
     2: "wrong use of the command",
     3: "the service refused the request",
     4: "the service can't be reached or started, or is unavailable; weights can't be had, or are wrong",
@@ -95,7 +98,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def as_exit_code(error: Exception) -> int:
     """The exit code for an error, after telling of it; an error that nobody expects is raised again."""
     match error:
-        case JobDidNotSucceed():
+        case JobDidNotSucceed() | BatchDidNotSucceed():
             code, text = 1, str(error)
         case WaitTimeout():
             code, text = 5, str(error)
@@ -107,7 +110,7 @@ def as_exit_code(error: Exception) -> int:
             code, text = 4, str(error)
         case ValidationError():
             code, text = 2, tell(error)
-        case OSError() | NotACatalog() | SettingsError():
+        case OSError() | NotACatalog() | NotADataset() | SettingsError():
             code, text = 2, str(error)
         case _:
             raise error

@@ -54,7 +54,7 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Submit an image; print its job."""
-    parameters = _pairs(param)
+    parameters = pairs(param)
     if threshold is not None:
         parameters["confidenceThreshold"] = threshold
     source = image if "://" in image else Path(image)
@@ -67,7 +67,7 @@ def submit(
             subtask=subtask,
             priority=priority,
             auto_orient=auto_orient,
-            metadata=_pairs(metadata),
+            metadata=pairs(metadata),
             webhook=Webhook(url=webhook) if webhook else None,
             expires_in=expires_in,
         )
@@ -187,7 +187,12 @@ def save_results(client: Client, job: JobResource, folder: Path) -> list[Path]:
     return [folder / name for name in files]
 
 
-def _pairs(texts: list[str] | None) -> dict[str, JsonValue]:
+def pairs(texts: list[str] | None) -> dict[str, JsonValue]:
+    """The values of options ``NAME=VALUE``, each read as JSON if it is some.
+
+    Raises:
+        typer.BadParameter: one is of another form.
+    """
     pairs: dict[str, JsonValue] = {}
     for text in texts or ():
         name, separator, value = text.partition("=")

@@ -3,6 +3,7 @@
 from maskline.client.asynchronous import AsyncClient
 from maskline.client.errors import (
     ApiError,
+    BatchDidNotSucceed,
     ConnectionFailed,
     JobDidNotSucceed,
     MasklineError,
@@ -14,6 +15,7 @@ from maskline.client.sync import Client
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "BatchDidNotSucceed",
     "Client",
     "ConnectionFailed",
     "JobDidNotSucceed",

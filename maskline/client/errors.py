@@ -5,9 +5,11 @@ MasklineError
   ApiError             the service answered with a problem: status, code, detail, errors
     Unavailable        429 or 5xx, after all retries
   JobDidNotSucceed     the job failed, was cancelled or expired; ``job`` says why
+  BatchDidNotSucceed   the batch failed or was cancelled; ``batch`` says why
   WaitTimeout          the job goes on, but the time for waiting is over
 """
 
+from maskline.batch_resources import BatchResource
 from maskline.errors import Unauthenticated
 from maskline.resources import JobResource, Problem
 
@@ -47,6 +49,16 @@ class JobDidNotSucceed(MasklineError):
         reason = f": {job.error.code}: {job.error.message}" if job.error else ""
         super().__init__(f"the job {job.id} is {job.state}{reason}")
         self.job = job
+
+
+class BatchDidNotSucceed(MasklineError):
+    """The batch ended before all of its items were tried."""
+
+    def __init__(self, batch: BatchResource) -> None:
+        """``batch``: as it ended."""
+        reason = f": {batch.error.code}: {batch.error.message}" if batch.error else ""
+        super().__init__(f"the batch {batch.id} is {batch.state}{reason}")
+        self.batch = batch
 
 
 class WaitTimeout(MasklineError):

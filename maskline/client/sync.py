@@ -11,6 +11,7 @@ import httpx
 from pydantic import JsonValue
 
 from maskline.client import calls
+from maskline.client.batches import Batches
 from maskline.client.connection import POLL_S, settings_of
 from maskline.client.errors import ConnectionFailed, JobDidNotSucceed, WaitTimeout
 from maskline.client.requests import (
@@ -78,6 +79,8 @@ class Client:
         self._timeout = timeout
         self._sleep = sleep
         self._http = httpx.Client(transport=transport, **settings_of(base_url, api_key))
+        self.batches = Batches(self._http, self._send, timeout=timeout, sleep=sleep)
+        """Data sets that are labelled as one."""
 
     def __enter__(self) -> Self:
         """The client itself."""
@@ -91,6 +94,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections."""
+        self.batches.close()
         self._http.close()
 
     def submit(
