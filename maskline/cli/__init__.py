@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from maskline.cli import demo, doctor, jobs, keys, models, up, version, webhooks
+from maskline.cli import demo, doctor, evaluate, jobs, keys, models, up, version, webhooks
 from maskline.cli.context import EXIT_CODES, as_exit_code
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("up")(up.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
+app.command("evaluate")(evaluate.command)
 app.command("submit")(jobs.submit)
 app.command("wait")(jobs.wait)
 app.command("get")(jobs.get)
