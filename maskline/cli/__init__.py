@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from maskline.cli import demo, doctor, jobs, keys, label, models, up, version, webhooks
+from maskline.cli import demo, doctor, evaluate, jobs, keys, label, models, up, version, webhooks
 from maskline.cli.context import EXIT_CODES, as_exit_code
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command("up")(up.command)
 app.command("demo")(demo.command)
 app.command("doctor")(doctor.command)
 app.command("label")(label.command)
+app.command("evaluate")(evaluate.command)
 app.command("submit")(jobs.submit)
 app.command("wait")(jobs.wait)
 app.command("get")(jobs.get)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import typer
+from PIL import Image
 from pydantic import ValidationError
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -839,3 +840,54 @@ def test_the_process(server: str, key: str, code: int, tmp_path: Path) -> None:
     else:
         assert json.loads(ended.stdout)["id"] == ID
         assert not ended.stderr
+
+
+# --- masks held against each other
+
+
+def _save_mask(path: Path, ids: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    mask = Image.frombytes("L", (len(ids), 1), ids)
+    mask.save(path)
+
+
+def test_evaluate(service: Service, maskline: Maskline, tmp_path: Path) -> None:
+    _save_mask(tmp_path / "pred" / "a.png", bytes([0, 1, 1, 1]))
+    _save_mask(tmp_path / "gt" / "a.png", bytes([0, 1, 2, 255]))
+    (tmp_path / "labels.txt").write_text("background\n[bold]cup[/b]\n")
+    arguments = ("evaluate", "pred", "gt", "--ignore", "255", "--labels", "labels.txt")
+    ended = maskline(*arguments)
+    assert ended.code == 0
+    assert "1 compared, 0 not; mIoU 50.00%, pixel accuracy 66.67%" in ended.told
+    (row,) = (line for line in ended.out.splitlines() if "cup" in line)
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        "1",
+        "[bold]cup[/b]",
+        "50.00%",
+        "1",
+        "1",
+        "2",
+    ]
+    found = json.loads(maskline(*arguments, "--json").out)
+    assert (found["meanIou"], found["pixels"]) == (0.5, 3)
+    assert [one.get("iou") for one in found["classes"]] == [1, 0.5, 0]
+    assert not service.requests
+
+
+def test_evaluate_tells_what_could_not_be_compared(maskline: Maskline, tmp_path: Path) -> None:
+    for name in ("pred/a.png", "pred/b.png", "gt/a.png", "gt/c.png"):
+        _save_mask(tmp_path / name, bytes([0, 1]))
+    (tmp_path / "labels.json").write_text("{}")
+    folders = (tmp_path / "pred", tmp_path / "gt")
+    ended = maskline("evaluate", *folders, "--json")
+    assert ended.code == 1
+    assert json.loads(ended.out)["faults"] == 2
+    assert [line.partition(":")[0] for line in ended.err.splitlines()] == ["c.png", "b.png"]
+    assert maskline("evaluate", tmp_path / "none", folders[1]).code == 2
+    assert maskline("evaluate", *folders, "--labels", tmp_path / "labels.json").code == 2
+
+
+def test_evaluate_needs_masks(maskline: Maskline, tmp_path: Path) -> None:
+    ended = maskline("evaluate", tmp_path, tmp_path)
+    assert ended.code == 1
+    assert "0 compared, 0 not; mIoU -, pixel accuracy -" in ended.told
