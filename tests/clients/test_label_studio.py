@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pytest
 from label_studio_sdk.converter import brush
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
