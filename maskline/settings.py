@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails, from_json
 from maskline.keys import Tenant
 from maskline.limits import MaxQueued, SubmitBurst, SubmitRate, TenantLimits
 from maskline.plain_words import Right, words
+from maskline.wire import WireModel
 
 ENVIRONMENT_PREFIX = "MASKLINE_"
 
@@ -35,6 +36,19 @@ Seconds = Annotated[float, Field(gt=0)]
 
 class SettingsError(Exception):
     """The environment holds values that no setting takes; the message names each of them."""
+
+
+class LabelStudio(WireModel):
+    """A Label Studio, and what its files are asked for with."""
+
+    url: Annotated[
+        str,
+        Field(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"),
+        Right("give the http or https URL that Label Studio has for Maskline, without a query"),
+    ]
+    """Base URL."""
+    token: SecretStr
+    """Access token of one of its users (a legacy token)."""
 
 
 class Settings(BaseModel):
@@ -72,6 +86,9 @@ class Settings(BaseModel):
     """Signs webhooks whose job gives no secret of its own (`whsec_…`)."""
     outgoing_allow: tuple[str, ...] = ()
     """Hosts or networks, by commas, that image URLs and webhooks may reach although they are not public."""
+    label_studios: dict[Tenant, LabelStudio] = {}
+    """The Label Studio of some tenants, from which the API fetches their tasks' files, as JSON:
+    `{"default": {"url": "http://label-studio:8080", "token": "…"}}`."""
     public_url: str | None = None
     """Base URL that clients reach the API under; unset: taken from each request."""
 
@@ -175,7 +192,7 @@ class Settings(BaseModel):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("tenant_limits", mode="before")
+    @field_validator("tenant_limits", "label_studios", mode="before")
     @classmethod
     def _parse(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -194,7 +211,10 @@ class Settings(BaseModel):
 
     def secrets(self) -> list[str]:
         """What must not be seen in a log."""
-        values = (getattr(self, name) for name in type(self).model_fields)
+        values = (
+            *(getattr(self, name) for name in type(self).model_fields),
+            *(studio.token for studio in self.label_studios.values()),
+        )
         return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
 
     def limits_of(self, tenant: str) -> TenantLimits:

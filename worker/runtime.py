@@ -10,6 +10,7 @@ import structlog
 from celery import Celery
 
 from maskline.adapters.celery_queue import CeleryHints, CeleryTaskQueue, make_celery
+from maskline.adapters.outgoing import OutgoingClient
 from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_chunks import RedisChunkStore
 from maskline.adapters.redis_connection import RedisConnection
@@ -36,7 +37,6 @@ from worker.family import Resources
 from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
 from worker.orphans import OrphanRemover
-from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
 from worker.periodic import Periodic
 from worker.rebuilding import Rebuilder

@@ -13,6 +13,7 @@ from http import HTTPStatus
 import structlog
 from standardwebhooks.webhooks import Webhook as Signer
 
+from maskline.adapters.outgoing import Answer, CallFailed, OutgoingClient
 from maskline.batches import Batch
 from maskline.endpoint_records import EndpointRecords
 from maskline.errors import BatchNotFound, ServiceError, WebhookNotFound
@@ -27,7 +28,6 @@ from maskline.webhooks import (
     DisabledReason,
     Endpoint,
 )
-from worker.outgoing import Answer, CallFailed, OutgoingClient
 from worker.webhook_bodies import event_body
 from worker.webhook_lanes import Lanes
 

@@ -23,12 +23,13 @@ from maskline.adapters.memory_webhooks import MemoryOutbox
 from maskline.artifacts import Artifact, result_key
 from maskline.jobs import Job, Outcome
 from maskline.requests import Output
-from maskline.results import AnnotationSpec, ResultDocument
+from maskline.results import AnnotationSpec, ResultDocument, SegmentList
 from maskline.settings import Settings
 from tests.factories import TIMINGS, encoded, make_card, picture
 
 ADMIN_KEY = "mk_admin_of_the_tests"
 PNG = encoded(picture(), "PNG")
+NO_SEGMENTS = SegmentList(width=96, height=64, segments=())
 
 
 def told(answer: TestResponse) -> Any:
@@ -51,8 +52,8 @@ class Api:
         assert answer.status_code == 202, answer.text
         return str(told(answer)["id"])
 
-    def finish(self, job_id: str) -> Job:
-        """The job, succeeded as a worker would leave it, with a mask of three bytes."""
+    def finish(self, job_id: str, segments: SegmentList | None = None) -> Job:
+        """The job, succeeded as a worker would leave it, with a mask of three bytes, and these segments."""
         claimed, before = self.jobs.claim(job_id, "w", 60), []
         while claimed is not None and claimed.id != job_id:
             before.append(claimed)
@@ -71,7 +72,7 @@ class Api:
         for artifact, body in (
             (Artifact.CATEGORY_MASK, b"PNG"),
             (Artifact.CONFIDENCE_MASK, b"PNG"),
-            (Artifact.SEGMENTS, b'{"width": 96, "height": 64, "segments": []}'),
+            (Artifact.SEGMENTS, (segments or NO_SEGMENTS).to_json().encode()),
             (Artifact.PREDICTION, document.to_json().encode()),
         ):
             self.artifacts.put(result_key(job_id, claimed.attempt, artifact), body, artifact.media_type)

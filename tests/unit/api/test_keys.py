@@ -17,6 +17,8 @@ OPEN = {
     "/docs/dist/<path:filename>",
     "/healthz",
     "/info",
+    "/label-studio/<path:model_id>/webhook",
+    "/label-studio/webhook",
     "/openapi.json",
     "/readyz",
     "/v1/artifacts/<path:key>",

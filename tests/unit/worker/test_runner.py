@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from maskline.adapters.memory import MemoryArtifactStore, MemoryJobStore, MemoryTaskQueue
+from maskline.adapters.outgoing import OutgoingClient
 from maskline.artifacts import Artifact, embedding_key, result_key
 from maskline.catalog import load_catalog
 from maskline.codec import trailer
@@ -29,7 +30,6 @@ from worker.bucket_shelf import today_utc
 from worker.family import Resources, SegmentationInput
 from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
-from worker.outgoing import OutgoingClient
 from worker.overlays import paint_overlay
 from worker.registry import Registry
 from worker.residency import Residency

@@ -15,6 +15,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from maskline.adapters.memory import MemoryArtifactStore, MemoryBatchStore, MemoryJobStore
 from maskline.adapters.memory_webhooks import MemoryOutbox
+from maskline.adapters.outgoing import Answer, CallFailed, OutgoingClient
 from maskline.batches import BatchState, Progress
 from maskline.endpoint_records import EndpointRecords
 from maskline.jobs import Failure, Job, Outcome
@@ -24,7 +25,6 @@ from tests.contracts.batch_store import KEPT_S, make_batch
 from tests.contracts.job_store import SUCCESS, run, submit
 from tests.contracts.outbox import OFF, make_endpoint
 from tests.factories import SECRET, make_job
-from worker.outgoing import Answer, CallFailed, OutgoingClient
 from worker.webhooks import DISABLED_AFTER_S, RETRY_AFTER_S, WebhookDelivery
 
 URL = "https://api.test"

@@ -11,9 +11,9 @@ from typing import ClassVar
 
 import pytest
 
+from maskline.adapters.guarded_network import is_public
+from maskline.adapters.outgoing import OutgoingClient
 from maskline.errors import ImageTooLarge, ImageUnreachable
-from worker.guarded_network import is_public
-from worker.outgoing import OutgoingClient
 
 NOT_PUBLIC = [
     "0.0.0.0",
@@ -65,9 +65,11 @@ def test_an_outside_address_is_public(address: str) -> None:
 
 class Site(BaseHTTPRequestHandler):
     hosts: ClassVar[list[str]] = []
+    authorizations: ClassVar[list[str | None]] = []
 
     def do_GET(self) -> None:
         self.hosts.append(self.headers["Host"])
+        self.authorizations.append(self.headers["Authorization"])
         match self.path:
             case "/image":
                 self.send_response(200)
@@ -80,6 +82,10 @@ class Site(BaseHTTPRequestHandler):
             case "/on":
                 self.send_response(302)
                 self.send_header("Location", "/image")
+                self.end_headers()
+            case "/across":
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{self.server.server_port}/image")  # type: ignore[attr-defined]
                 self.end_headers()
             case "/round":
                 self.send_response(302)
@@ -123,6 +129,14 @@ def test_an_allowed_host_is_called_under_its_name(site: int) -> None:
         client = OutgoingClient([allowed, "::1/128"])
         assert client.get_image(f"http://localhost:{site}/on", 1000) == b"x" * 1000
         assert Site.hosts[-1] == f"localhost:{site}"
+
+
+def test_an_authorization_is_for_the_origin_that_it_was_given_for(site: int) -> None:
+    client = OutgoingClient(["127.0.0.0/8", "::1/128"])
+    for path, seen in (("/on", ["Token t", "Token t"]), ("/across", ["Token t", None])):
+        Site.authorizations.clear()
+        client.get_image(f"http://127.0.0.1:{site}{path}", 1000, authorization="Token t")
+        assert Site.authorizations == seen
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from http import HTTPStatus
 import httpcore
 import httpx
 
+from maskline.adapters.guarded_network import Guard, GuardedNetwork, Refused
 from maskline.errors import ImageTooLarge, ImageUnreachable
-from worker.guarded_network import Guard, GuardedNetwork, Refused
 
 _CONNECT_S = 5.0
 _LASTING_S = 30.0  # of one call, from the name to the last byte
@@ -45,17 +45,23 @@ class OutgoingClient:
         self._lasting_s = lasting_s
         self._ssl_context = httpx.create_ssl_context(trust_env=False)
 
-    def get_image(self, url: str, max_bytes: int) -> bytes:
+    def get_image(self, url: str, max_bytes: int, *, authorization: str | None = None) -> bytes:
         """The bytes behind a URL.
+
+        ``authorization``: the header of that name, for the URL's own origin; a redirect to another does not
+        get it.
 
         Raises:
             ImageUnreachable: the URL may not be called, can't be reached, or does not answer with 200.
             ImageTooLarge: there are more than ``max_bytes``.
         """
         try:
-            target = _parse(url)
+            target = first = _parse(url)
             for _ in range(_MAX_REDIRECTS + 1):
-                with self._call("GET", target) as response:
+                headers = {}
+                if authorization is not None and _origin(target) == _origin(first):
+                    headers["Authorization"] = authorization
+                with self._call("GET", target, headers=headers) as response:
                     location = _header(response, b"location")
                     if response.status in _REDIRECTS and location is not None:
                         target = _join(target, location)
@@ -135,6 +141,10 @@ def _parse(url: str) -> httpx.URL:
     if parsed.userinfo:
         raise CallFailed("a URL with a user name or password in it is not called")
     return parsed
+
+
+def _origin(url: httpx.URL) -> tuple[str, bytes, int | None]:
+    return url.scheme, url.raw_host, url.port
 
 
 def _header(response: httpcore.Response, name: bytes) -> str | None:
