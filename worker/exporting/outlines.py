@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from worker.masks import polygons
 from worker.packed_mask import Mask, PackedMask
 
-Contour = NDArray[np.generic]  #: int32 (points, 1, 2)
+Contour = NDArray[np.int32]  #: int32 (points, 1, 2)
 Outline = list[tuple[float, float]]  #: (x, y), at least three, the first not repeated at the end
 
 _LEAST_POINTS = 3
@@ -31,8 +31,8 @@ def edge_outlines(mask: Mask) -> list[Outline]:
         return []
     lattice = _lattice(packed.box())
     contours, _ = cv2.findContours(lattice, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    traced = [_simplified(np.asarray(contour)) for contour in contours]
-    traced.sort(key=cv2.contourArea, reverse=True)
+    traced = [_simplified(np.asarray(contour, np.int32)) for contour in contours]
+    traced.sort(key=_area, reverse=True)
     return [
         [(packed.left + x / 2, packed.top + y / 2) for x, y in contour.reshape(-1, 2).tolist()]
         for contour in traced
@@ -41,9 +41,13 @@ def edge_outlines(mask: Mask) -> list[Outline]:
 
 def _simplified(contour: Contour) -> Contour:
     """The contour with fewer points; a thin one, that would become another shape, as it is."""
-    simple = np.asarray(cv2.approxPolyDP(contour, _HALF_A_PIXEL, closed=True))
-    area = cv2.contourArea(contour)
-    return simple if abs(cv2.contourArea(simple) - area) <= _TOLERANCE * area else contour
+    simple = np.asarray(cv2.approxPolyDP(contour, _HALF_A_PIXEL, closed=True), np.int32)
+    area = _area(contour)
+    return simple if abs(_area(simple) - area) <= _TOLERANCE * area else contour
+
+
+def _area(contour: Contour) -> float:
+    return cv2.contourArea(contour)
 
 
 def _lattice(box: Mask) -> NDArray[np.uint8]:

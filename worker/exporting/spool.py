@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
 
 _IN_MEMORY_BYTES = 1 << 20
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16
 _GZIP_LEVEL = 1  # labels are text that shrinks to a fraction even so
 
 
