@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-compile --no-warn-conflicts -c constraints.txt
 # Only its photos are wanted; what it needs to run would double the size of the environment.
 PHOTOS := --no-deps scikit-image
-# They want OpenCV in another package or an older version, and inference-sdk an older Pillow, NumPy and supervision
-# too. What the tests need of the rest is in the extra "dev".
-CLIENTS := --no-deps inference-sdk label-studio-sdk
+# They want other versions of OpenCV, Pillow, NumPy, pandas and supervision than ours. What the tests need of the
+# rest is in the extra "dev".
+CLIENTS := --no-deps inference-sdk datumaro label-studio-sdk
 MODEL ?= grabcut
 ARGS ?=
 
