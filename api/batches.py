@@ -1,5 +1,6 @@
 """Batches: made, filled, watched, steered, and their results read."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -20,13 +21,23 @@ from api.limits import admit_batch
 from api.openapi import BINARY, operation
 from api.services import Services
 from maskline.artifact_operations import exists
-from maskline.batch_artifacts import Shard, pack_key, part_key, published_key, shard_key, summary_key
+from maskline.batch_artifacts import (
+    Shard,
+    export_key,
+    failed_export_key,
+    pack_key,
+    part_key,
+    published_key,
+    shard_key,
+    summary_key,
+)
 from maskline.batch_items import BatchItem
 from maskline.batch_records import complete_batch, forget_batch, keep_batch, retry_batch
 from maskline.batch_resources import (
     BatchPage,
     BatchResource,
     BatchSource,
+    ExportResource,
     NewBatch,
     ShardPage,
     ShardResource,
@@ -41,6 +52,7 @@ from maskline.batches import (
     ChunkKey,
     Destination,
     EndedChunk,
+    ExportRequest,
     Source,
     SourceKind,
     new_batch_id,
@@ -51,6 +63,7 @@ from maskline.errors import (
     BatchClosed,
     BatchNotFinished,
     BatchNotFound,
+    ExportFailed,
     Fault,
     IdempotencyKeyReused,
     InvalidRequest,
@@ -58,12 +71,14 @@ from maskline.errors import (
     UnsupportedMediaType,
 )
 from maskline.image_header import ImageLimits
+from maskline.jobs import Failure
 from maskline.requests import Output, Priority, SegmentationRequest
 from maskline.wire import WireModel
 
 _JSON = "application/json"
 _JSONL = "application/jsonl"
 _BYTES = "application/octet-stream"
+_ZIP = "application/zip"
 _MULTIPART = "multipart/form-data"
 _PATH = "/v1/batches"
 _POLL_AFTER_S = 1
@@ -102,6 +117,13 @@ class ShardQuery(WireModel):
     """Most chunks on a page."""
 
 
+class ExportQuery(WireModel):
+    """Query of an export."""
+
+    polygons: bool = False
+    """Outlines in place of masks, in formats that have both."""
+
+
 def make_blueprint(services: Services) -> Blueprint:
     """``/v1/batches``."""
     views = _BatchViews(services)
@@ -124,6 +146,7 @@ def make_blueprint(services: Services) -> Blueprint:
         (f"{one}/errors", "GET", views.get_errors),
         (f"{one}/review", "GET", views.get_review),
         (f"{one}/summary", "GET", views.get_summary),
+        (f"{one}/exports/<export_format>", "GET", views.get_export),
     ):
         blueprint.add_url_rule(rule, view.__name__, view, methods=[method])
     return blueprint
@@ -323,11 +346,48 @@ class _BatchViews:
     )
     def get_summary(self, batch_id: str) -> Response:
         batch = self._get(batch_id)
-        if not batch.progress.state.is_final or batch.is_retrying:
-            raise BatchNotFinished(f"the batch {batch_id} goes on; wait for its end")
+        self._require_end(batch)
         return Response(self._artifacts.get(summary_key(batch_id, batch.progress.rounds)), mimetype=_JSON)
 
+    @operation(
+        "All results in the format of a trainer or a labelling tool, as a ZIP; 202 while it is made",
+        tag="batches",
+        query=ExportQuery,
+        answers={200: {_ZIP: BINARY}, 202: {_JSON: ExportResource}},
+        problems=(404, 409, 422),
+    )
+    def get_export(self, batch_id: str, export_format: str, query: ExportQuery) -> Response:
+        batch = self._get(batch_id)
+        self._require_end(batch)
+        if batch.request.resource is not None:
+            raise ExportFailed("a batch of Vertex AI has no segments to export; make one by POST /v1/batches")
+        if not re.fullmatch(r"[a-z][a-z-]{0,63}", export_format):
+            raise ExportFailed(f"there is no format {export_format!r}")
+        asked = ExportRequest(format=export_format, polygons=query.polygons)
+        rounds = batch.progress.rounds
+        try:
+            size, chunks = self._artifacts.stream(export_key(batch_id, rounds, asked.file_name))
+        except ArtifactNotFound:
+            failed_key = failed_export_key(batch_id, rounds, asked.file_name)
+            if exists(self._artifacts, failed_key):
+                failure = Failure.model_validate_json(self._artifacts.get(failed_key))
+                raise ExportFailed(failure.message) from None
+            self._services.queue.publish_export(g.caller.tenant, batch_id, asked.to_json())
+            headers = {"Retry-After": str(_POLL_AFTER_S)}
+            resource = ExportResource(format=export_format, state="running")
+            return Response(resource.to_json(), HTTPStatus.ACCEPTED, headers, mimetype=_JSON)
+        headers = {
+            "Content-Length": str(size),
+            "Cache-Control": "private, no-store",
+            "Content-Disposition": f'attachment; filename="{batch_id}-{asked.file_name}"',
+        }
+        return Response(chunks, mimetype=_ZIP, headers=headers)
+
     # -- what these are made of
+
+    def _require_end(self, batch: Batch) -> None:
+        if not batch.progress.state.is_final or batch.is_retrying:
+            raise BatchNotFinished(f"the batch {batch.id} goes on; wait for its end")
 
     def _get(self, batch_id: str) -> Batch:
         return self._batches.get(g.caller.tenant, batch_id)

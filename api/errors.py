@@ -39,6 +39,7 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.BatchNotFound: 404,
     errors.BatchNotFinished: 409,
     errors.BatchClosed: 409,
+    errors.ExportFailed: 422,
     errors.ArtifactNotFound: 404,
     errors.KeyNotFound: 404,
     errors.WebhookNotFound: 404,

@@ -12,7 +12,7 @@
                    /review/{chunk}-{attempt}.jsonl
                    /ends/{chunk}-{attempt}.json    what came of the chunk
                    /summary-{round}.json
-                   /exports/{format}.zip
+                   /exports/{round}/{format}.zip
 
 Every key is written once, and never overwritten with other content.
 """
@@ -89,8 +89,13 @@ def summary_key(batch: str, rounds: int) -> str:
 
 
 def export_key(batch: str, rounds: int, name: str) -> str:
-    """Key of an export; ``name``: of its format and options, and the extension."""
+    """Key of an export after so many rounds of trying anew; ``name``: of the archive."""
     return f"{folder(batch)}exports/{rounds}/{name}"
+
+
+def failed_export_key(batch: str, rounds: int, name: str) -> str:
+    """Key of why there is no such export."""
+    return f"{export_key(batch, rounds, name)}.failed.json"
 
 
 def published_key(destination: Destination, shard: Shard, chunk: int) -> str:

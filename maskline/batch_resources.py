@@ -180,6 +180,15 @@ class BatchPage(WireModel):
     """Give it as ``pageToken`` to get the next page; absent on the last one."""
 
 
+class ExportResource(WireModel):
+    """An export that is not there yet."""
+
+    format: str
+    """Its name."""
+    state: str
+    """``running``: ask again in a moment."""
+
+
 class ShardResource(WireModel):
     """The files of one chunk of items."""
 

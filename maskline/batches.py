@@ -345,6 +345,20 @@ class NotedLine(WireModel):
     """Why it can't be run; None: it is run."""
 
 
+class ExportRequest(WireModel):
+    """An export that is asked for."""
+
+    format: str
+    """Its name."""
+    polygons: bool = False
+    """Whether outlines are wanted in place of masks, in formats that have both."""
+
+    @property
+    def file_name(self) -> str:
+        """Of the archive; another one's differs."""
+        return f"{self.format}{'-polygons' if self.polygons else ''}.zip"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sums:
     """What all chunks of a batch came to."""

@@ -14,6 +14,7 @@
         WebhookNotFound  DeadLetterNotFound
         TooManyWebhooks             the tenant has as many as it may
         BatchClosed                 it takes no more items
+        ExportFailed                its results don't fit into the format
         BatchNotFinished            it goes on, and must not for this
         JobNotFinished              there is no result yet
         JobWithoutResult            the job ended, and not in success
@@ -148,6 +149,12 @@ class BatchClosed(RequestError):
     """The batch takes no more items."""
 
     code = "batch_closed"
+
+
+class ExportFailed(RequestError):
+    """The batch's results can't be had in the format."""
+
+    code = "export_failed"
 
 
 class BatchNotFinished(RequestError):

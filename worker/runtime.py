@@ -31,6 +31,7 @@ from maskline.weights import WeightStore
 from worker.bucket_shelf import BucketShelf
 from worker.bulk.chunk_keeper import ChunkKeeper
 from worker.bulk.chunk_runner import ChunkRunner
+from worker.bulk.exporter import BatchExporter
 from worker.bulk.item_runner import ItemRunner
 from worker.bulk.leader import BatchLeader
 from worker.family import Resources
@@ -164,6 +165,15 @@ class Runtime:
             items_at_once=self._items_at_once,
             settings=settings,
             is_closing=lambda: self.slots.is_closing,
+        )
+        self.exporter = BatchExporter(
+            batches=batches,
+            house=self._jobs,
+            artifacts=self._artifacts,
+            fetch=self._fetch,
+            cards={card.id: card for card in cards},
+            max_image_bytes=settings.max_image_bytes,
+            import_buckets=settings.import_buckets,
         )
         leader = BatchLeader(
             holder=self.name,

@@ -6,7 +6,7 @@ from celery import Celery, signals
 from celery.worker.request import Request
 
 from maskline.adapters.celery_queue import is_bulk
-from maskline.batches import RUN_CHUNK_TASK
+from maskline.batches import EXPORT_BATCH_TASK, RUN_CHUNK_TASK
 from maskline.jobs import RENDER_OVERLAY_TASK, SEGMENT_TASK
 from maskline.requests import Priority
 from worker.runtime import Runtime
@@ -34,6 +34,7 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
 
     app.task(segment, name=SEGMENT_TASK, bind=True)
     app.task(run_chunks, name=RUN_CHUNK_TASK)
+    app.task(runtime.exporter.export, name=EXPORT_BATCH_TASK)
     app.task(runtime.paint_overlay, name=RENDER_OVERLAY_TASK)
     # Weak references to these would be gone at once.
     signals.task_received.connect(note_taken, weak=False)

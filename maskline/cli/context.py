@@ -32,8 +32,8 @@ from maskline.settings import SettingsError
 
 EXIT_CODES = {
     0: "done",
-    1: "the job or an item of the batch ended without success, masks could not be compared, the test event was "
-    "not delivered, or the doctor found a failure",
+    1: "the job or an item of the batch ended without success, masks could not be compared, the test event "
+    "was not delivered, or the doctor found a failure",
     2: "wrong use of the command",
     3: "the service refused the request",
     4: "the service can't be reached or started, or is unavailable; weights can't be had, or are wrong",

@@ -38,6 +38,9 @@ def command(
         list[str] | None,
         typer.Option("--format", help=f"{MASKS}, or an export format; may be given more than once."),
     ] = None,
+    polygons: Annotated[
+        bool, typer.Option("--polygons", help="Outlines in place of masks, in formats that have both.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with what was begun in the folder.")
     ] = False,
@@ -92,6 +95,7 @@ def command(
             prompts=prompts,
             images=str(images.absolute()) if images else None,
             formats=tuple(formats or (MASKS,)),
+            polygons=polygons,
             is_local=local,
         )
         form_of(document.source)

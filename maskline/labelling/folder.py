@@ -43,6 +43,8 @@ class LabellingDocument(WireModel):
     """Folder of a COCO document's images."""
     formats: tuple[str, ...] = ()
     """Of the labels."""
+    polygons: bool = False
+    """Whether outlines are wanted in place of masks."""
     is_local: bool = False
     """Whether a service is started for it, over a folder in this one."""
 

@@ -106,7 +106,7 @@ class Labelling:
 
     def _export(self, batch_id: str, name: str) -> None:
         with TemporaryFile() as file:
-            self._client.batches.export(batch_id, name, file)
+            self._client.batches.export(batch_id, name, file, polygons=self._document.polygons)
             file.seek(0)
             with zipfile.ZipFile(file) as archive:
                 archive.extractall(self._folder.path / name)

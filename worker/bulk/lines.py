@@ -102,6 +102,18 @@ def read_item(line: Line, form: ItemForm, batch: BatchRequest, import_buckets: S
     )
 
 
+def image_of_item(instance: JsonValue, import_buckets: Sequence[str]) -> ImageRef | PackedImage:
+    """Where the image of an item is, as it was given.
+
+    Raises:
+        RequestError: it names none, or one of a bucket that is not open any more.
+    """
+    try:
+        return _ref(BatchItem.model_validate(instance).image, import_buckets)
+    except ValidationError as error:
+        raise MalformedRequest("the item names no image") from error
+
+
 def _noted(line: Line, batch: BatchRequest, import_buckets: Sequence[str]) -> Item:
     noted = NotedLine.model_validate_json(line.text)
     if noted.failure is None:

@@ -23,7 +23,7 @@ class LabelledImage:
     number: int
     """1, 2, … within the export."""
     file_name: str
-    """Of the image, as ``worker.exporting.file_names.file_name`` makes it; no other image's of the export."""
+    """Of the image, safe and relative; no other image's of the export, without its extension too."""
     result: ItemResult
     """The item's line of results."""
     image_bytes: Callable[[], bytes]

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from maskline.brush_masks import to_brush
 from maskline.results import AnnotationSpec, Segment
-from worker.exporting.brush import encode_brush
 from worker.exporting.format import Export, ExportOptions
 from worker.exporting.labelled_image import LabelledImage, mask_of
 from worker.exporting.outlines import edge_outlines
@@ -56,15 +56,15 @@ def _regions(
     image: LabelledImage, segment: Segment, category: AnnotationSpec, options: ExportOptions
 ) -> list[dict[str, object]]:
     """One of the brush, or a polygon for each part."""
-    mask, kind = mask_of(segment), _kind(options)
+    kind = _kind(options)
     if options.polygons:
         width, height = image.result.width, image.result.height
         values: Sequence[dict[str, object]] = [
             {"points": [(x / width * _WHOLE, y / height * _WHOLE) for x, y in outline], "closed": True}
-            for outline in edge_outlines(mask)
+            for outline in edge_outlines(mask_of(segment))
         ]
     else:
-        values = [{"format": "rle", "rle": encode_brush(mask)}]
+        values = [{"format": "rle", "rle": to_brush(segment.segmentation)}]
     return [
         {
             "id": f"{segment.id}-{part}",

@@ -5,21 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis.extra import numpy as hnp
 from label_studio_sdk.converter.brush import decode_rle
 from label_studio_sdk.label_interface import LabelInterface
 from pycocotools import mask as coco
 from scipy.ndimage import binary_fill_holes
 
 from tests.clients.exports.conftest import Unpack
-from tests.labelled_images import Mask, iou
-from worker.exporting.brush import encode_brush
+from tests.labelled_images import iou
 from worker.exporting.categories import category_name
 from worker.exporting.format import ExportOptions
 from worker.exporting.labelled_image import LabelledImage, mask_of
-
-SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=40)
 
 
 def test_brush_strokes_are_equal_to_the_pixel(images: list[LabelledImage], unpack: Unpack) -> None:
@@ -33,21 +28,6 @@ def test_brush_strokes_are_equal_to_the_pixel(images: list[LabelledImage], unpac
             assert region["value"]["brushlabels"] == [category_name(segment.label)]
             decoded = decode_rle(region["value"]["rle"]).reshape(image.result.height, image.result.width, 4)
             assert np.array_equal(decoded[..., 3], mask_of(segment) * np.uint8(255))
-
-
-@given(hnp.arrays(np.bool_, SHAPES))
-@settings(max_examples=50)
-def test_any_mask_is_read_back(mask: Mask) -> None:
-    decoded = decode_rle(encode_brush(mask)).reshape(*mask.shape, 4)
-    assert np.array_equal(decoded, np.repeat(mask[..., None] * np.uint8(255), 4, axis=2))
-
-
-def test_a_run_longer_than_its_format_has_is_read_back() -> None:
-    mask = np.zeros((300, 200), bool)
-    mask[100:] = True
-    mask[299, 199] = False
-    decoded = decode_rle(encode_brush(mask)).reshape(300, 200, 4)
-    assert np.array_equal(decoded[..., 3] > 0, mask)
 
 
 @pytest.mark.parametrize("polygons", [False, True])

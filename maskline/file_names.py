@@ -1,4 +1,4 @@
-"""Names for an item's files, made from its id, which is any text of a caller's."""
+"""Names for items' files, made from their ids, which are any text of a caller's."""
 
 import hashlib
 import re
@@ -10,6 +10,10 @@ _DIGEST_BYTES = 10  # 80 bits: no two ids of any batch share them by chance
 _LONGEST_PLAIN = 100
 _LONGEST_READABLE = 40
 _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")  # of Windows, whatever follows the dot
+_SAFE_PART = re.compile(
+    r"(?![. ])[^\x00-\x1f\x7f<>:\"/\\|?*\ud800-\udfff]{1,100}(?<![. ])"
+)  # on any file system
+_MOST_PARTS = 16
 _EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 _EXTENSION_OF_A_NAME = re.compile(r"\.([a-z0-9]{1,8})$")
 _OF_IMAGES = frozenset({"avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
@@ -52,6 +56,41 @@ def _stem(item_id: str) -> str:
         and not _RESERVED.fullmatch(item_id)
     ):
         return item_id
+    return _digested(item_id)
+
+
+def _digested(item_id: str) -> str:
     digest = hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).digest()[:_DIGEST_BYTES].hex()
     readable = re.sub(r"[^A-Za-z0-9]+", "_", item_id).strip("_")[:_LONGEST_READABLE]
     return f"{readable or 'item'}{_MARK}{digest}"
+
+
+class FileNames:
+    """Names the files of many items after their ids: as they are where that is safe, and none twice.
+
+    Folders within an id stay folders. No two names differ in case or extension alone; so items must be named in
+    one order for their names to be the same again.
+    """
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def stem(self, item_id: str) -> str:
+        """The name of an item's files without their extension, and without that of the image in its id."""
+        found = _EXTENSION_OF_A_NAME.search(item_id.lower())
+        is_image = found is not None and found[1] in _OF_IMAGES
+        short = item_id[: -len(found[0])] if found is not None and is_image else item_id
+        parts = short.split("/")
+        is_safe = len(parts) <= _MOST_PARTS and all(map(_is_safe_part, parts))
+        for stem in ((short,) if is_safe else ()) + (_digested(item_id),):
+            key = hash(stem.lower())
+            if key not in self._taken:
+                break
+        self._taken.add(key)
+        return stem
+
+
+def _is_safe_part(part: str) -> bool:
+    return (
+        _SAFE_PART.fullmatch(part) is not None and _MARK not in part and not _RESERVED.fullmatch(part.lower())
+    )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker.exporting.file_names import extension_of, file_name
+from maskline.file_names import extension_of, file_name
 
 PLAIN_OR_ODD = st.one_of(
     st.text(max_size=1024),
