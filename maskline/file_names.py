@@ -68,12 +68,18 @@ def _digested(item_id: str) -> str:
 class FileNames:
     """Names the files of many items after their ids: as they are where that is safe, and none twice.
 
-    Folders within an id stay folders. No two names differ in case or extension alone; so items must be named in
-    one order for their names to be the same again.
+    Folders within an id stay folders. No two names differ in case or extension alone; so items must be named
+    in one order for their names to be the same again.
     """
 
     def __init__(self) -> None:
         self._taken: set[int] = set()
+
+    def image_name(self, item_id: str, extension: str) -> str:
+        """The name of an item's image: its id where that can be kept, with ``extension`` if it has none."""
+        stem = self.stem(item_id)
+        has_own = item_id.startswith(f"{stem}.") and item_id != stem
+        return item_id if has_own else f"{stem}.{extension}"
 
     def stem(self, item_id: str) -> str:
         """The name of an item's files without their extension, and without that of the image in its id."""

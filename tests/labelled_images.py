@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from maskline.batch_results import ItemResult, ItemTimings
+from maskline.file_names import file_name
 from maskline.requests import Prompt, Subtask
 from maskline.results import AnnotationSpec, Prediction
 from tests.factories import disc_mask, encoded
 from worker.colors import annotation_specs
-from maskline.file_names import file_name
 from worker.exporting.labelled_image import LabelledImage
 from worker.families.grabcut import GrabCut, Parameters
 from worker.family import Segmentation, SegmentationInput, SegmentMask

@@ -109,7 +109,7 @@ class BatchExporter:
             result = ItemResult.model_validate_json(line)
             yield LabelledImage(
                 number=number,
-                file_name=f"{names.stem(result.id)}.{_extension(result)}",
+                file_name=names.image_name(result.id, _extension(result)),
                 result=result,
                 image_bytes=partial(self._image, batch.id, result),
             )
