@@ -77,7 +77,7 @@ def finish_jobs(url: str, count: int, *, with_keys: bool) -> float:
     """
     connection = RedisConnection(url, _PREFIX)
     store = RedisJobStore(connection, idempotency_expiry_s=24 * 3600, make_message=_HINTS)
-    store.begin_epoch(1)
+    store.begin_epoch(store.begin_rebuild(), 1)
     _finish_one(store, connection, None)  # what is there once, such as the scripts
     before = _used_bytes(connection)
     for number in range(count):

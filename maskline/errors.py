@@ -26,6 +26,8 @@
       ModelError                    the model or its worker failed; never retried
         PredictionFailed  WeightsUnusable  DeviceUnavailable  WorkerLost  DeadlineExceeded
 
+    RebuildOvertaken                of a store's filling alone; no caller sees it
+
 ``code`` is part of the API and stable; class names and messages are not.
 HTTP statuses are given to these classes in ``api/errors.py`` and nowhere else.
 """
@@ -332,6 +334,10 @@ class DeadlineExceeded(ModelError):
     """The job ran longer than the settings allow."""
 
     code = "deadline_exceeded"
+
+
+class RebuildOvertaken(Exception):
+    """The store lost its memory once more, or another rebuild began; what this one put in may be gone."""
 
 
 def error_of(code: str, message: str) -> ServiceError:

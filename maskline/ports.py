@@ -183,15 +183,29 @@ class RebuildingStore(Protocol):
         """The number of the store's memory, from 1; None: it has none, and is to be filled."""
         ...
 
-    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
-        """Put a job in as it was or as it ended; False: it is there, and stays as it is.
+    def begin_rebuild(self) -> str:
+        """A name for a new rebuild, which the store keeps until another one begins, or the epoch.
 
-        An end after ``tell_after_ms`` (since 1970) becomes an event once more, under the same id.
+        It goes with the store's memory: while it is there, so is all that was put in under it.
         """
         ...
 
-    def begin_epoch(self, number: int) -> None:
-        """Everything is in."""
+    def restore(self, rebuild: str, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+        """Put a job in as it was or as it ended; False: it is there, and stays as it is.
+
+        An end after ``tell_after_ms`` (since 1970) becomes an event once more, under the same id.
+
+        Raises:
+            RebuildOvertaken: the store does not keep this name of a ``rebuild`` any more.
+        """
+        ...
+
+    def begin_epoch(self, rebuild: str, number: int) -> None:
+        """Everything is in.
+
+        Raises:
+            RebuildOvertaken: it is not: the store does not keep this name of a ``rebuild`` any more.
+        """
         ...
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:

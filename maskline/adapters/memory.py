@@ -3,6 +3,7 @@
 They keep the same promises as the drivers (one suite of tests holds both to them), within one process.
 """
 
+import secrets
 import threading
 import time
 from collections import defaultdict
@@ -21,6 +22,7 @@ from maskline.errors import (
     JobNotFound,
     JobStoreRebuilding,
     QueueFull,
+    RebuildOvertaken,
     TenantQueueFull,
     WorkerLost,
 )
@@ -78,6 +80,7 @@ class MemoryJobStore:
     _turns: dict[_Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     _turn: int = 0
     _epoch: int | None = 1
+    _rebuild: str | None = None
     _changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
 
     # -- JobStore
@@ -258,9 +261,14 @@ class MemoryJobStore:
     def epoch(self) -> int | None:
         return self._epoch
 
-    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+    def begin_rebuild(self) -> str:
+        self._rebuild = secrets.token_hex(8)
+        return self._rebuild
+
+    def restore(self, rebuild: str, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
         with self._changed:
-            if job.id in self._records or self._epoch is not None or job.id in self._deleted:
+            self._require_rebuild(rebuild)
+            if job.id in self._records or job.id in self._deleted:
                 return False
             if idempotency is not None and job.state is JobState.QUEUED:
                 known = self._idempotency.get((job.tenant, idempotency.key))
@@ -278,8 +286,14 @@ class MemoryJobStore:
                 self._emit(job)
             return True
 
-    def begin_epoch(self, number: int) -> None:
-        self._epoch = number
+    def begin_epoch(self, rebuild: str, number: int) -> None:
+        with self._changed:
+            self._require_rebuild(rebuild)
+            self._epoch, self._rebuild = number, None
+
+    def _require_rebuild(self, rebuild: str) -> None:
+        if self._rebuild != rebuild or self._epoch is not None:
+            raise RebuildOvertaken
 
     def lose_memory(self) -> None:
         """Be as a Redis after FLUSHALL."""
@@ -293,7 +307,7 @@ class MemoryJobStore:
                 self._turns,
             ):
                 forgotten.clear()
-            self._turn, self._epoch = 0, None
+            self._turn, self._epoch, self._rebuild = 0, None, None
             self.outbox.lose_memory()
 
     def _require_memory(self) -> None:

@@ -4,6 +4,7 @@ Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own 
 """
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ from maskline.errors import (
     JobNotFound,
     JobStoreRebuilding,
     QueueFull,
+    RebuildOvertaken,
     TenantQueueFull,
     WorkerLost,
 )
@@ -319,7 +321,12 @@ class RedisJobStore:
         number = self._connection.command("GET", f"{self._prefix}epoch")
         return int(number) if number else None
 
-    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+    def begin_rebuild(self) -> str:
+        rebuild = secrets.token_hex(8)
+        self._connection.command("SET", f"{self._prefix}rebuild", rebuild)
+        return rebuild
+
+    def restore(self, rebuild: str, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
         webhook = job.request.webhook
         restored = self._connection.run(
             "restore",
@@ -342,11 +349,15 @@ class RedisJobStore:
             idempotency.fingerprint if idempotency else "",
             self._idempotency_ms - (time.time_ns() // 1_000_000 - job.created_ms),
             tell_after_ms,
+            rebuild,
         )
+        if restored < 0:
+            raise RebuildOvertaken
         return bool(restored)
 
-    def begin_epoch(self, number: int) -> None:
-        self._connection.command("SET", f"{self._prefix}epoch", number)
+    def begin_epoch(self, rebuild: str, number: int) -> None:
+        if not self._connection.run("begin_epoch", rebuild, number):
+            raise RebuildOvertaken
 
     # -- HousekeepingStore
 

@@ -14,6 +14,7 @@ from maskline.errors import (
     JobNotFound,
     JobStoreUnavailable,
     QueueFull,
+    RebuildOvertaken,
     TenantQueueFull,
 )
 from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome
@@ -432,7 +433,7 @@ class JobStoreContract:
                 call()
         assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
         assert store.claim(job.id, "w", LEASE_S) is None
-        store.begin_epoch(2)
+        store.begin_epoch(store.begin_rebuild(), 2)
         assert store.epoch() == 2
         with pytest.raises(JobNotFound):
             store.get("default", job.id)
@@ -446,9 +447,10 @@ class JobStoreContract:
         held = store.claim(job.id, "w", LEASE_S)
         assert held is not None
         lose_memory()
-        assert store.restore(replace(job, attempt=1000, version=1000, place=None), promise, 0)
-        assert not store.restore(replace(job, attempt=2000), promise, 0)
-        store.begin_epoch(2)
+        rebuild = store.begin_rebuild()
+        assert store.restore(rebuild, replace(job, attempt=1000, version=1000, place=None), promise, 0)
+        assert not store.restore(rebuild, replace(job, attempt=2000), promise, 0)
+        store.begin_epoch(rebuild, 2)
         assert store.get("default", job.id) == replace(job, attempt=1000, version=1000, place=1)
         assert store.recall("default", promise) == store.get("default", job.id)
         assert store.unpublished(60, MANY) == [Hint(job.id, "grabcut", Priority.INTERACTIVE)]
@@ -468,26 +470,52 @@ class JobStoreContract:
             replace(make_job(), created_ms=now_ms, expires_ms=now_ms + 3_600_000) for _ in range(4)
         )
         lose_memory()
-        assert store.restore(accepted, promise, 0)
-        assert not store.restore(refused, promise, 0)
-        assert store.restore(deleted, None, 0)
+        rebuild = store.begin_rebuild()
+        assert store.restore(rebuild, accepted, promise, 0)
+        assert not store.restore(rebuild, refused, promise, 0)
+        assert store.restore(rebuild, deleted, None, 0)
         store.delete("default", deleted.id)
-        assert not store.restore(deleted, None, 0)
-        store.begin_epoch(2)
-        assert not store.restore(late, None, 0)
+        assert not store.restore(rebuild, deleted, None, 0)
+        store.begin_epoch(rebuild, 2)
+        with pytest.raises(RebuildOvertaken):
+            store.restore(rebuild, late, None, 0)
         for job in (refused, deleted, late):
             assert store.find(job.id) is None
         assert store.recall("default", promise) == store.get("default", accepted.id)
+
+    @pytest.mark.parametrize("is_wiped", [True, False], ids=["wiped again", "overtaken by another"])
+    def test_an_overtaken_rebuild_puts_nothing_in_and_begins_no_epoch(
+        self, store: Store, lose_memory: Callable[[], None], is_wiped: bool
+    ) -> None:
+        job = submit(store, make_job())
+        lose_memory()
+        rebuild = store.begin_rebuild()
+        if is_wiped:
+            lose_memory()
+        later = store.begin_rebuild()
+        with pytest.raises(RebuildOvertaken):
+            store.restore(rebuild, job, None, 0)
+        with pytest.raises(RebuildOvertaken):
+            store.begin_epoch(rebuild, 2)
+        assert store.epoch() is None
+        assert store.find(job.id) is None
+        assert store.restore(later, job, None, 0)
+        store.begin_epoch(later, 2)
+        for overtaken in (rebuild, later):
+            with pytest.raises(RebuildOvertaken):
+                store.begin_epoch(overtaken, 3)
+        assert store.epoch() == 2
 
     def test_a_restored_end_stands(self, store: Store, lose_memory: Callable[[], None]) -> None:
         job = run(store, submit(store, replace(make_job(), result_fingerprint="f")))
         failed = run(store, submit(store, make_job()), FAILURE)
         lose_memory()
+        rebuild = store.begin_rebuild()
         for one in (job, failed):
             known = replace(one, timings=None, worker=None, started_ms=None)
-            assert store.restore(known, None, 0)
+            assert store.restore(rebuild, known, None, 0)
             assert store.find(one.id) == replace(known, queued_ms=known.created_ms)
-        store.begin_epoch(2)
+        store.begin_epoch(rebuild, 2)
         assert store.recall_result("default", "f") == store.find(job.id)
         assert store.finish(job.id, job.attempt, SUCCESS)
         assert not store.finish(job.id, job.attempt, FAILURE)

@@ -138,7 +138,7 @@ class OutboxContract:
             stores.lose_memory()
             assert stores.outbox.due(MANY, 60) == []
             stores.endpoints.save(endpoint, over=0)
-            assert stores.jobs.restore(done, None, told_after_ms)
+            assert stores.jobs.restore(stores.jobs.begin_rebuild(), done, None, told_after_ms)
             assert {delivery.id for delivery in stores.outbox.due(MANY, 60)} == again
 
     def test_each_move_that_was_asked_for_is_an_event_whose_id_follows_from_it(self, stores: Stores) -> None:

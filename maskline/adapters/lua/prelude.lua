@@ -1,6 +1,7 @@
 -- What every script shares. ARGV[1] is the prefix of all keys.
 --
 -- epoch                  number of this Redis' memory, from 1; missing: it lost its memory, and is to be filled again
+-- rebuild                name of the rebuild that fills it; missing: none does, or what it had put in is lost too
 -- job:{id}               hash    the record
 -- published              zset    queued jobs, by the time of their latest message
 -- queue:{priority}:{tenant}:{model}  zset  a tenant's queued jobs of one kind, oldest first
@@ -33,6 +34,11 @@ end
 
 local function is_whole()
   return redis.call('EXISTS', prefix .. 'epoch') == 1
+end
+
+-- Whether all that this rebuild has put in is here, and nobody else puts in more.
+local function is_rebuilt_by(rebuild)
+  return redis.call('GET', prefix .. 'rebuild') == rebuild and not is_whole()
 end
 
 local function record_of(id)

@@ -127,7 +127,7 @@ def test_nothing_goes_while_the_store_is_filled_again(house: House) -> None:
     house.jobs.lose_memory()
     house.look()
     assert house.keys() == {accepted}
-    house.jobs.begin_epoch(2)
+    house.jobs.begin_epoch(house.jobs.begin_rebuild(), 2)
     house.look()
     assert house.keys() == set()
 
@@ -136,7 +136,7 @@ def test_nothing_goes_if_the_store_is_wiped_during_a_look(house: House) -> None:
     class Wiped(MemoryJobStore):
         def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:
             self.lose_memory()
-            self.begin_epoch(2)
+            self.begin_epoch(self.begin_rebuild(), 2)
             return {}
 
     accepted = submission_key(house.accept().id, "png")
