@@ -163,9 +163,11 @@ class LeaseStore(Protocol):
         """Give the job back to the queue; False: it was no longer held."""
         ...
 
-    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+    def finish(self, job_id: str, attempt: int, outcome: Outcome, *, is_noted: bool = True) -> bool:
         """End the job; True also if it has ended so by this attempt before. False: it was no longer held by
         this attempt, and nothing changed.
+
+        ``is_noted``: the attempt's files in the bucket say so; else ``HousekeepingStore.unnoted`` gives it.
 
         Raises:
             JobStoreUnavailable: the store lost its memory, and with it who held the job.
@@ -226,6 +228,15 @@ class HousekeepingStore(Protocol):
 
     def queue_depth(self) -> int:
         """Jobs that wait."""
+        ...
+
+    def unnoted(self, older_than_s: float, limit: int) -> list[str]:
+        """Ids of jobs that ended before this time, and not by an attempt whose files say so, earliest end
+        first. They come again until they are ``noted`` or forgotten."""
+        ...
+
+    def noted(self, job_id: str) -> None:
+        """The bucket has the end of this job."""
         ...
 
     def expire(self, keep_s: float, limit: int) -> list[str]:

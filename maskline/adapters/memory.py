@@ -74,6 +74,7 @@ class MemoryJobStore:
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     _records: dict[str, _Record] = field(default_factory=dict)
     _deleted: dict[str, None] = field(default_factory=dict)
+    _unnoted: dict[str, int] = field(default_factory=dict)
     _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _results: dict[tuple[str, str], str] = field(default_factory=dict)
     _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -194,7 +195,10 @@ class MemoryJobStore:
     def cancel(self, tenant: str, job_id: str) -> Job:
         with self._changed:
             job = self.get(tenant, job_id)
-            return job if job.state.is_final else self._move(job_id, JobState.CANCELLED)
+            if job.state.is_final:
+                return job
+            self._unnoted[job_id] = self.clock_ms()
+            return self._move(job_id, JobState.CANCELLED)
 
     def delete(self, tenant: str, job_id: str) -> None:
         with self._changed:
@@ -242,7 +246,7 @@ class MemoryJobStore:
             self._enqueue(job_id)
             return True
 
-    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+    def finish(self, job_id: str, attempt: int, outcome: Outcome, *, is_noted: bool = True) -> bool:
         with self._changed:
             if not self._holds(job_id, attempt):
                 known = self.find(job_id)
@@ -253,6 +257,8 @@ class MemoryJobStore:
             job = record.job = replace(record.job, timings=outcome.timings, failure=outcome.failure)
             if outcome.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
                 self._results[job.tenant, job.result_fingerprint] = job.id
+            if not is_noted:
+                self._unnoted[job_id] = self.clock_ms()
             self._move(job_id, outcome.state)
             return True
 
@@ -301,6 +307,7 @@ class MemoryJobStore:
             for forgotten in (
                 self._records,
                 self._deleted,
+                self._unnoted,
                 self._idempotency,
                 self._results,
                 self._leaders,
@@ -327,6 +334,7 @@ class MemoryJobStore:
                     continue
                 message = f"{max_attempts} workers died or fell silent while they ran this job"
                 record.job = replace(record.job, failure=Failure(code=WorkerLost.code, message=message))
+                self._unnoted[job_id] = self.clock_ms()
                 self._move(job_id, JobState.FAILED)
                 failed.append(job_id)
             return Reaped(returned=tuple(returned), failed=tuple(failed))
@@ -342,6 +350,15 @@ class MemoryJobStore:
     def queue_depth(self) -> int:
         with self._changed:
             return sum(record.job.state is JobState.QUEUED for record in self._records.values())
+
+    def unnoted(self, older_than_s: float, limit: int) -> list[str]:
+        with self._changed:
+            before_ms = self.clock_ms() - int(older_than_s * 1000)
+            return [job_id for job_id, ended_ms in self._unnoted.items() if ended_ms <= before_ms][:limit]
+
+    def noted(self, job_id: str) -> None:
+        with self._changed:
+            self._unnoted.pop(job_id, None)
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         with self._changed:
@@ -366,6 +383,7 @@ class MemoryJobStore:
             if record := self._records.pop(job_id, None):
                 self._end_turns(record.job)
             self._deleted.pop(job_id, None)
+            self._unnoted.pop(job_id, None)
             self._changed.notify_all()
 
     def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:

@@ -302,7 +302,7 @@ class RedisJobStore:
             self._connection.command("LPUSH", *self._make_message(hint))
         return is_released
 
-    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+    def finish(self, job_id: str, attempt: int, outcome: Outcome, *, is_noted: bool = True) -> bool:
         ended = self._connection.run(
             "finish",
             job_id,
@@ -310,6 +310,7 @@ class RedisJobStore:
             outcome.state,
             _values_of(outcome.timings) if outcome.timings else "",
             outcome.failure.to_json() if outcome.failure else "",
+            int(is_noted),
         )
         if ended < 0:
             raise JobStoreRebuilding(REBUILDING)
@@ -374,6 +375,12 @@ class RedisJobStore:
 
     def queue_depth(self) -> int:
         return int(self._connection.command("ZCARD", f"{self._prefix}published"))
+
+    def unnoted(self, older_than_s: float, limit: int) -> list[str]:
+        return list(self._connection.run("unnoted", int(older_than_s * 1000), limit))
+
+    def noted(self, job_id: str) -> None:
+        self._connection.command("ZREM", f"{self._prefix}unnoted", job_id)
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         return list(self._connection.run("expire", int(keep_s * 1000), limit))

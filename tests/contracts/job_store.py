@@ -410,6 +410,28 @@ class JobStoreContract:
         store.let_expire([ended.id], 60)
         assert store.expire(60, MANY) == []
 
+    # -- ends that the bucket is to be told of
+
+    def test_an_end_that_no_attempt_s_files_tell_of_is_unnoted(self, store: Store) -> None:
+        cancelled, lost, late, ended, gone = submit_in_order(store, *(make_job() for _ in range(5)))
+        store.cancel("default", cancelled.id)
+        claimed = store.claim(lost.id, "w", LAPSED_S)
+        assert claimed is not None
+        time.sleep(0.002)
+        assert store.reap(1, MANY).failed == (lost.id,)
+        claimed = store.claim(late.id, "w", LEASE_S)
+        assert claimed is not None
+        assert store.finish(late.id, claimed.attempt, FAILURE, is_noted=False)
+        run(store, ended, FAILURE)
+        store.cancel("default", gone.id)
+        store.delete("default", gone.id)
+        assert store.unnoted(60, MANY) == []
+        assert store.unnoted(0, MANY) == [cancelled.id, lost.id, late.id]
+        assert store.unnoted(0, 1) == [cancelled.id]
+        store.noted(cancelled.id)
+        assert store.cancel("default", cancelled.id).state is JobState.CANCELLED
+        assert store.unnoted(0, MANY) == [lost.id, late.id]
+
     # -- a memory that was lost
 
     def test_a_store_without_memory_takes_and_denies_nothing(

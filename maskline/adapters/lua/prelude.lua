@@ -8,6 +8,7 @@
 -- tenants:{priority}:{model}         zset  the tenants that have such, by the turn at which each was served last
 -- turn                   number of the latest turn
 -- leases                 zset    running jobs, by the time at which their lease lapses
+-- unnoted                zset    jobs whose end no attempt's files tell of, by its time, until the bucket has a note
 -- expiry                 zset    all jobs, by the time at which they are due to expire, and those that were
 --                                deleted and still have artifacts, by 0
 -- jobs:{tenant}:{state}  zset    all jobs of a tenant in this state; ids sort by time
@@ -192,6 +193,11 @@ local function move(id, to, now)
   redis.call('PUBLISH', prefix .. 'changes', id)
 end
 
+-- Remember that the bucket is yet to be told how the job ended.
+local function await_note(id, now)
+  redis.call('ZADD', prefix .. 'unnoted', now, id)
+end
+
 local function result_of(tenant, fingerprint)
   return prefix .. 'result:' .. tenant .. ':' .. fingerprint
 end
@@ -220,6 +226,7 @@ local function forget(id)
   end
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)
+  redis.call('ZREM', prefix .. 'unnoted', id)
   redis.call('ZREM', prefix .. 'expiry', id)
   redis.call('PUBLISH', prefix .. 'changes', id)
 end

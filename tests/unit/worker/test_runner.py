@@ -254,6 +254,7 @@ def test_a_job_over_its_deadline_is_failed_and_the_worker_told(bench: Bench) -> 
     assert ended.failure is not None
     assert ended.failure.code == "deadline_exceeded"
     assert told == [claimed.id, "wedged"]
+    assert bench.jobs.unnoted(0, 9) == [claimed.id]
 
 
 def test_what_a_worker_holds_can_be_given_back(bench: Bench) -> None:
@@ -269,12 +270,18 @@ class TestSweeper:
     @pytest.fixture(autouse=True)
     def _notes(self) -> None:
         self.noted: list[str] = []
+        self.bucket_takes = True
+
+    def note(self, job_id: str) -> bool:
+        if self.bucket_takes:
+            self.noted.append(job_id)
+        return self.bucket_takes
 
     def sweeper(self, bench: Bench, queue: MemoryTaskQueue, holder: str = "s") -> Sweeper:
         return Sweeper(
             holder=holder,
             store=bench.jobs,
-            note_end=self.noted.append,
+            note_end=self.note,
             artifacts=bench.artifacts,
             queue=queue,
             interval_s=60,
@@ -306,6 +313,21 @@ class TestSweeper:
             self.sweeper(bench, MemoryTaskQueue()).sweep()
         assert self.noted == [job.id]
         assert bench.jobs.get(job.tenant, job.id).state is JobState.FAILED
+
+    def test_an_end_is_noted_until_the_bucket_takes_the_note(self, bench: Bench) -> None:
+        now = [1_000_000]
+        bench.jobs.clock_ms = lambda: now[0]
+        job = bench.queue()
+        bench.jobs.cancel(job.tenant, job.id)
+        for waits_s, takes in ((5, True), (10, False), (10, False)):
+            now[0] += waits_s * 1000
+            self.bucket_takes = takes
+            self.sweeper(bench, MemoryTaskQueue()).sweep()
+            assert self.noted == []
+        self.bucket_takes = True
+        for _ in range(2):
+            self.sweeper(bench, MemoryTaskQueue()).sweep()
+            assert self.noted == [job.id]
 
     def test_messages_that_nobody_takes_do_not_pile_up(self, bench: Bench) -> None:
         queue = MemoryTaskQueue()
