@@ -439,7 +439,8 @@ class Outbox(Protocol):
 
     def retry(self, delivery: Delivery, in_s: float) -> float:
         """Keep a delivery as it is given, and make it due again later. The seconds for which its endpoint has
-        failed, with no pause of ``FAILING_GAP_S`` in between; 0 for a job's own webhook."""
+        failed, with no pause of ``FAILING_GAP_S`` in between; 0 for a job's own webhook, and for an endpoint
+        that was removed or disabled meanwhile."""
         ...
 
     def bury(self, delivery: Delivery) -> None:

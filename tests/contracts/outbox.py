@@ -277,6 +277,24 @@ class OutboxContract:
         stores.endpoints.save(endpoint.model_copy(update={"version": 3}), over=2)
         assert stores.outbox.retry(delivery, 60) == 0
 
+    @pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "disabled"])
+    def test_nothing_is_remembered_of_an_endpoint_that_went_during_a_call(
+        self, stores: Stores, is_removed: bool
+    ) -> None:
+        endpoint = make_endpoint()
+        stores.endpoints.save(endpoint, over=0)
+        stores.finish()
+        [delivery] = stores.outbox.due(MANY, 60)
+        if is_removed:
+            stores.endpoints.remove("default", endpoint.id)
+        else:
+            stores.endpoints.save(endpoint.model_copy(update={"version": 2, "disabled": OFF}), over=1)
+        assert stores.outbox.retry(delivery, 60) == 0
+        time.sleep(0.01)
+        back = endpoint.model_copy(update={"version": 3})
+        stores.endpoints.save(back, over=0 if is_removed else 2)
+        assert stores.outbox.retry(delivery, 60) == 0
+
     def test_a_delivery_that_nobody_is_there_for_is_gone(self, stores: Stores) -> None:
         stores.finish(webhook=own())
         [delivery] = stores.outbox.due(MANY, 0)
