@@ -13,6 +13,7 @@
         ModelNotFound  JobNotFound  BatchNotFound  ArtifactNotFound  KeyNotFound
         WebhookNotFound  DeadLetterNotFound
         TooManyWebhooks             the tenant has as many as it may
+        TooManySecrets              the webhook has as many as sign at once
         BatchNotFinished            it can't be deleted yet
         JobNotFinished              there is no result yet
         JobWithoutResult            the job ended, and not in success
@@ -179,6 +180,12 @@ class TooManyWebhooks(RequestError):
     """The tenant has as many webhook endpoints as it may."""
 
     code = "too_many_webhooks"
+
+
+class TooManySecrets(RequestError):
+    """As many secrets of the webhook endpoint sign as may at once."""
+
+    code = "too_many_secrets"
 
 
 class JobNotFinished(RequestError):
