@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Secret,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -22,6 +23,7 @@ from pydantic_core import ErrorDetails, from_json
 from maskline.keys import Tenant
 from maskline.limits import MaxQueued, SubmitBurst, SubmitRate, TenantLimits
 from maskline.plain_words import Right, words
+from maskline.webhook_secret import WebhookSecret
 
 ENVIRONMENT_PREFIX = "MASKLINE_"
 
@@ -68,8 +70,8 @@ class Settings(BaseModel):
     Unset: no key is asked for, and the API listens on loopback alone."""
     url_secret: SecretStr | None = None
     """Signs the artifact URLs that the API serves itself; must be the same in all API processes."""
-    webhook_secret: SecretStr | None = None
-    """Signs webhooks whose job gives no secret of its own (`whsec_…`)."""
+    webhook_secret: Secret[WebhookSecret] | None = None
+    """Signs webhooks whose job gives no secret of its own: `whsec_` and base64 of 24 to 64 bytes."""
     outgoing_allow: tuple[str, ...] = ()
     """Hosts or networks, by commas, that image URLs and webhooks may reach although they are not public."""
     public_url: str | None = None
@@ -195,7 +197,7 @@ class Settings(BaseModel):
     def secrets(self) -> list[str]:
         """What must not be seen in a log."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        return [value.get_secret_value() for value in values if isinstance(value, (Secret, SecretStr))]
 
     def limits_of(self, tenant: str) -> TenantLimits:
         """What a tenant may submit."""
