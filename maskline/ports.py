@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
 from maskline.batches import Batch, Progress
-from maskline.jobs import Job, JobState, Outcome
+from maskline.jobs import Job, JobState, Kind, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
 from maskline.requests import Priority
@@ -148,10 +148,10 @@ class JobStore(Protocol):
 class LeaseStore(Protocol):
     """The worker's side: one attempt holds a job by a lease that it must renew."""
 
-    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
-        """The job that is next, with a new attempt number, running; None: there is nothing to do.
+    def claim(self, kind: Kind, worker: str, lease_s: float) -> Job | None:
+        """The job of this kind that is next, with a new attempt number, running; None: none waits.
 
-        Of the jobs of the hinted one's model and priority that is the oldest of the tenant whose turn it is.
+        That is the oldest of the tenant whose turn it is.
         """
         ...
 

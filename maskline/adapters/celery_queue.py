@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.scheduling import round_robin_cycle
 
 from maskline.errors import QueueUnavailable
-from maskline.jobs import INTERACTIVE_PER_BULK, RENDER_OVERLAY_TASK, SEGMENT_TASK
+from maskline.jobs import INTERACTIVE_PER_BULK, RENDER_OVERLAY_TASK, SEGMENT_TASK, Kind
 from maskline.ports import Hint
 from maskline.requests import Priority
 
@@ -68,6 +68,12 @@ def queue_name(model: str, priority: Priority) -> str:
     return f"{_JOBS}.{priority}.{model}"
 
 
+def kind_of(queue: str) -> Kind:
+    """The kind of the jobs that a queue of ``queue_name`` is for."""
+    _, priority, model = queue.split(".", 2)
+    return Kind(model, Priority(priority))
+
+
 def queue_names(models: Iterable[str]) -> list[str]:
     """Every queue that a worker with these models serves."""
     return [_OVERLAYS, *(queue_name(model, priority) for model in models for priority in Priority)]
@@ -113,8 +119,7 @@ def is_bulk(queue: str) -> bool:
 def _rank(queue: str) -> int:
     if queue == _OVERLAYS:
         return 0
-    _, priority, _ = queue.split(".", 2)
-    return 1 + list(Priority).index(Priority(priority))
+    return 1 + list(Priority).index(kind_of(queue).priority)
 
 
 class CeleryTaskQueue:

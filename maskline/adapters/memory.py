@@ -26,7 +26,7 @@ from maskline.errors import (
     TenantQueueFull,
     WorkerLost,
 )
-from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
+from maskline.jobs import MOVES, Failure, Job, JobState, Kind, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
 from maskline.ports import Hint, Idempotency, Page, Reaped, StoredObject
@@ -51,15 +51,8 @@ class _Record:
     losses: int = 0
 
 
-_Kind = tuple[Priority, str]
-
-
-def _kind(job: Job) -> _Kind:
-    return job.request.priority, job.request.model or ""
-
-
 def _hint(job: Job) -> Hint:
-    return Hint(job.id, job.request.model or "", job.request.priority)
+    return Hint(job.id, *job.kind)
 
 
 def _now_ms() -> int:
@@ -78,7 +71,7 @@ class MemoryJobStore:
     _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _results: dict[tuple[str, str], str] = field(default_factory=dict)
     _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
-    _turns: dict[_Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    _turns: dict[Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     _turn: int = 0
     _epoch: int | None = 1
     _rebuild: str | None = None
@@ -124,7 +117,7 @@ class MemoryJobStore:
                 queued_ms=now,
                 expires_ms=now + job.expires_ms - job.created_ms,
             )
-            self._turns[_kind(job)].setdefault(job.tenant, self._turn)
+            self._turns[job.kind].setdefault(job.tenant, self._turn)
             self._records[job.id] = _Record(job=created, published_ms=now)
             return self.get(job.tenant, job.id)
 
@@ -174,18 +167,18 @@ class MemoryJobStore:
 
     def _place(self, job_id: str) -> int | None:
         with self._changed:
-            priority, model = _kind(self._records[job_id].job)
-            before = self._in_order((Priority.INTERACTIVE, model)) if priority is Priority.BULK else []
-            waiting = [*before, *self._in_order((priority, model))]
+            model, priority = self._records[job_id].job.kind
+            before = self._in_order(Kind(model, Priority.INTERACTIVE)) if priority is Priority.BULK else []
+            waiting = [*before, *self._in_order(Kind(model, priority))]
             return next((i for i, job in enumerate(waiting, 1) if job.id == job_id), None)
 
-    def _in_order(self, kind: _Kind) -> list[Job]:
+    def _in_order(self, kind: Kind) -> list[Job]:
         """The jobs of one kind that wait, as they would be claimed: the tenants take turns."""
         queues: defaultdict[str, list[Job]] = defaultdict(list)
         for record in sorted(
             self._records.values(), key=lambda record: (record.job.created_ms, record.job.id)
         ):
-            if record.job.state is JobState.QUEUED and _kind(record.job) == kind:
+            if record.job.state is JobState.QUEUED and record.job.kind == kind:
                 queues[record.job.tenant].append(record.job)
         turns = self._turns[kind]
         tenants = sorted(queues, key=lambda tenant: (turns[tenant], tenant))
@@ -213,12 +206,9 @@ class MemoryJobStore:
 
     # -- LeaseStore
 
-    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
+    def claim(self, kind: Kind, worker: str, lease_s: float) -> Job | None:
         with self._changed:
-            hinted, now = self._records.get(hinted_id), self.clock_ms()
-            if hinted is None:
-                return None
-            kind = _kind(hinted.job)
+            now = self.clock_ms()
             job = next((job for job in self._in_order(kind) if job.expires_ms > now), None)
             if job is None:
                 return None
@@ -280,7 +270,7 @@ class MemoryJobStore:
                 known = self._idempotency.get((job.tenant, idempotency.key))
                 if known is not None and known[1] != job.id:
                     return False
-            self._turns[_kind(job)].setdefault(job.tenant, self._turn)
+            self._turns[job.kind].setdefault(job.tenant, self._turn)
             self._records[job.id] = _Record(job=replace(job, queued_ms=job.created_ms))
             self._end_turns(job)
             if idempotency is not None:
@@ -439,7 +429,7 @@ class MemoryJobStore:
 
     def _end_turns(self, job: Job) -> None:
         """Let the tenant have no more turns where it has no more jobs of the kind."""
-        kind = _kind(job)
+        kind = job.kind
         if not any(waiting.tenant == job.tenant for waiting in self._in_order(kind)):
             self._turns[kind].pop(job.tenant, None)
 
@@ -459,7 +449,7 @@ class MemoryJobStore:
 
     def _enqueue(self, job_id: str) -> None:
         record, now = self._records[job_id], self.clock_ms()
-        self._turns[_kind(record.job)].setdefault(record.job.tenant, self._turn)
+        self._turns[record.job.kind].setdefault(record.job.tenant, self._turn)
         self._move(job_id, JobState.QUEUED)
         record.job = replace(record.job, queued_ms=now)
         record.published_ms = now

@@ -25,7 +25,7 @@ from maskline.errors import (
     TenantQueueFull,
     WorkerLost,
 )
-from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
+from maskline.jobs import Failure, ImageRef, Job, JobState, Kind, Outcome, Timings
 from maskline.ports import Hint, Idempotency, Page, Reaped
 from maskline.requests import Priority, SegmentationRequest
 from maskline.wire import WireModel
@@ -135,7 +135,7 @@ class RedisJobStore:
         max_queued_of_tenant: int | None = None,
     ) -> Job:
         webhook = job.request.webhook
-        hint = Hint(job.id, job.request.model or "", job.request.priority)
+        hint = Hint(job.id, *job.kind)
         broker_list, message = self._make_message(hint) if self._make_message else ("", "")
         status, *details = self._connection.run(
             "create",
@@ -283,8 +283,8 @@ class RedisJobStore:
 
     # -- LeaseStore
 
-    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
-        claimed = self._connection.run("claim", hinted_id, worker, int(lease_s * 1000))
+    def claim(self, kind: Kind, worker: str, lease_s: float) -> Job | None:
+        claimed = self._connection.run("claim", kind.model, kind.priority, worker, int(lease_s * 1000))
         if not claimed:
             return None
         job_id, record = claimed
@@ -298,7 +298,7 @@ class RedisJobStore:
         is_released = bool(self._connection.run("release", job_id, attempt))
         job = self.find(job_id) if is_released else None
         if job is not None and self._make_message is not None:
-            hint = Hint(job.id, job.request.model or "", job.request.priority)
+            hint = Hint(job.id, *job.kind)
             self._connection.command("LPUSH", *self._make_message(hint))
         return is_released
 

@@ -101,7 +101,7 @@ class World:
         """End every job that waits; how many these were."""
         waiting = self.queued()
         for hint in waiting:
-            job = self.jobs.claim(hint.id, "w", 60)
+            job = self.jobs.claim(hint.kind, "w", 60)
             assert job is not None
             if failing(job):
                 outcome = Outcome(failure=Failure(code="image_unreadable", message="no image"))

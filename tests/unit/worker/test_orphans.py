@@ -47,7 +47,7 @@ class House:
 
     def run(self, job: Job, outcome: Outcome | None) -> str:
         """Key of a file of a new attempt, with this end."""
-        claimed = self.jobs.claim(job.id, "w", 60)
+        claimed = self.jobs.claim(job.kind, "w", 60)
         assert claimed is not None
         key = result_key(job.id, claimed.attempt, Artifact.CATEGORY_MASK)
         self.put(key)
@@ -67,7 +67,7 @@ def test_what_belongs_to_a_job_stays_in_every_state(house: House) -> None:
     kept = {submission_key(house.accept().id, "png")}
     running = house.accept()
     overtaken = house.run(running, None)
-    claimed = house.jobs.claim(running.id, "w", 60)
+    claimed = house.jobs.claim(running.kind, "w", 60)
     assert claimed is not None
     succeeded = house.accept()
     kept |= {submission_key(running.id, "png"), overtaken, submission_key(succeeded.id, "png")}

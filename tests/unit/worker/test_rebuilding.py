@@ -46,7 +46,7 @@ class World:
         return self.jobs.create(job, idempotency, MANY)
 
     def claim(self, job: Job) -> Job:
-        claimed = self.jobs.claim(job.id, "w", LEASE_S)
+        claimed = self.jobs.claim(job.kind, "w", LEASE_S)
         assert claimed is not None
         assert claimed.id == job.id
         return claimed
