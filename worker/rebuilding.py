@@ -30,7 +30,7 @@ _TOGETHER = 64  # jobs handed to the threads at once; a bucket may hold millions
 _AT_ONCE = 16  # reads of the bucket
 _TAIL_BYTES = 1 << 14  # of a submission, in which its document is nearly always whole
 _RETRY_AFTER_S = (0.05, 0.2, 0.5, 1.0)
-_PER_EPOCH = 1000  # attempts and versions of a job within an epoch are fewer
+PER_EPOCH = 1000  #: attempts and versions of a job within an epoch are fewer
 _TELL_S = 3 * 24 * 3600.0  # for so long a webhook may be tried: an end as late may not have been told
 _KEEP_EXPIRED_S = 24 * 3600.0
 
@@ -171,8 +171,8 @@ class Rebuilder:
             result_fingerprint=document.result_fingerprint,
             created_ms=created_ms,
             expires_ms=document.expires_ms or created_ms + self._job_expiry_ms,
-            version=number * _PER_EPOCH,
-            attempt=(number - 1) * _PER_EPOCH,
+            version=number * PER_EPOCH,
+            attempt=(number - 1) * PER_EPOCH,
         )
 
     def _document(self, key: str) -> SubmissionDocument:
