@@ -419,6 +419,7 @@ class JobStoreContract:
         assert claimed is not None
         time.sleep(0.002)
         assert store.reap(1, MANY).failed == (lost.id,)
+        time.sleep(0.002)  # ends of one millisecond are in no order
         claimed = store.claim(late.kind, "w", LEASE_S)
         assert claimed is not None
         assert store.finish(late.id, claimed.attempt, FAILURE, is_noted=False)
