@@ -12,6 +12,7 @@ from maskline.wire import WireModel
 SEGMENT_TASK = "maskline.segment"  #: Celery task that runs one job; its only argument is the job id
 RENDER_OVERLAY_TASK = "maskline.render_overlay"  #: Celery task that paints one job's overlay, by job id
 
+KEEP_EXPIRED_S = 24 * 3600.0  #: so long a client can still learn that a job expired
 INTERACTIVE_PER_BULK = 8  #: turns that interactive jobs have before a bulk job has one
 
 

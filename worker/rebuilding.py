@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from maskline.artifacts import EPOCHS, RESULTS, SUBMISSIONS, Artifact, end_key, epoch_key, job_of, result_key
 from maskline.codec import EndDocument, NotASubmission, SubmissionDocument, split_submission
 from maskline.errors import ArtifactNotFound, DependencyError, RebuildOvertaken
-from maskline.jobs import Job, JobState
+from maskline.jobs import KEEP_EXPIRED_S, Job, JobState
 from maskline.ports import ArtifactStore, RebuildingStore, StoredObject
 from worker.periodic import Periodic
 
@@ -32,7 +32,6 @@ _TAIL_BYTES = 1 << 14  # of a submission, in which its document is nearly always
 _RETRY_AFTER_S = (0.05, 0.2, 0.5, 1.0)
 PER_EPOCH = 1000  #: attempts and versions of a job within an epoch are fewer
 _TELL_S = 3 * 24 * 3600.0  # for so long a webhook may be tried: an end as late may not have been told
-_KEEP_EXPIRED_S = 24 * 3600.0
 
 _ENDS = frozenset({Artifact.PREDICTION, Artifact.FAILURE})
 
@@ -196,7 +195,7 @@ class Rebuilder:
             if Artifact.FAILURE in ages_s and (told := self._as_told(job, failure_key)):
                 return told
         if job.expires_ms <= now_ms:
-            expires_ms = now_ms + int(_KEEP_EXPIRED_S * 1000)
+            expires_ms = now_ms + int(KEEP_EXPIRED_S * 1000)
             return replace(job, state=JobState.EXPIRED, finished_ms=now_ms, expires_ms=expires_ms)
         return job
 

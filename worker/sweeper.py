@@ -11,6 +11,7 @@ from datetime import timedelta
 import structlog
 
 from maskline.artifact_operations import remove_artifacts, remove_embeddings
+from maskline.jobs import KEEP_EXPIRED_S
 from maskline.ports import ArtifactStore, HousekeepingStore, TaskQueue
 from worker.bucket_shelf import today_utc
 
@@ -18,7 +19,6 @@ logger = structlog.get_logger(module=__name__)
 
 _LIMIT = 500  # jobs looked at in one call
 _LEADS_FOR_INTERVALS = 3
-_KEEP_EXPIRED_S = 24 * 3600.0  # so that a client can still learn why there is no result
 _NOTE_AGAIN_S = 10.0  # after an end whose note may still be on its way
 _EMBEDDINGS_S = 3600.0  # between two looks for embeddings whose days are over
 _MOST_WAITS = 5
@@ -66,7 +66,7 @@ class Sweeper:
         self._publish_again()
         self._note_again(until)
         self._remove_old_embeddings()
-        for job_id in self._store.expire(_KEEP_EXPIRED_S, _LIMIT):
+        for job_id in self._store.expire(KEEP_EXPIRED_S, _LIMIT):
             remove_artifacts(self._artifacts, job_id)
             self._store.forget(job_id)
             logger.info("job removed", job=job_id)

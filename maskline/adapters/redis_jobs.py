@@ -295,12 +295,11 @@ class RedisJobStore:
         return set(self._connection.run("renew", int(lease_s * 1000), *flat)) if flat else set()
 
     def release(self, job_id: str, attempt: int) -> bool:
-        is_released = bool(self._connection.run("release", job_id, attempt))
-        job = self.find(job_id) if is_released else None
-        if job is not None and self._make_message is not None:
-            hint = Hint(job.id, *job.kind)
+        kind = self._connection.run("release", job_id, attempt)
+        if kind and self._make_message is not None:
+            [hint] = _hints([(job_id, *kind)])
             self._connection.command("LPUSH", *self._make_message(hint))
-        return is_released
+        return bool(kind)
 
     def finish(self, job_id: str, attempt: int, outcome: Outcome, *, is_noted: bool = True) -> bool:
         ended = self._connection.run(

@@ -46,6 +46,22 @@ local function record_of(id)
   return prefix .. 'job:' .. id
 end
 
+-- All jobs of a tenant in this state.
+local function jobs_of(tenant, state)
+  return prefix .. 'jobs:' .. tenant .. ':' .. state
+end
+
+local function idempotency_of(tenant, key)
+  return prefix .. 'idempotency:' .. tenant .. ':' .. key
+end
+
+-- Write the record of a job that is not there; ``fields``: further names and values in turn.
+local function add_job(id, tenant, state, expires, fields)
+  redis.call('HSET', record_of(id), 'tenant', tenant, 'state', state, 'expires_ms', expires, unpack(fields))
+  redis.call('ZADD', jobs_of(tenant, state), 0, id)
+  redis.call('ZADD', prefix .. 'expiry', expires, id)
+end
+
 local EVENT_OF = {
   running = 'job.started',
   succeeded = 'job.succeeded',
@@ -175,8 +191,8 @@ local function move(id, to, now)
     unpack(redis.call('HMGET', record, 'tenant', 'state', 'events', 'attempt', 'priority', 'model'))
   local version = redis.call('HINCRBY', record, 'version', 1)
   redis.call('HSET', record, 'state', to)
-  redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. from, id)
-  redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':' .. to, 0, id)
+  redis.call('ZREM', jobs_of(tenant, from), id)
+  redis.call('ZADD', jobs_of(tenant, to), 0, id)
   withhold(id, priority, tenant, model)
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)
@@ -221,7 +237,7 @@ local function forget(id)
   end
   if tenant then
     redis.call('DEL', record)
-    redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. state, id)
+    redis.call('ZREM', jobs_of(tenant, state), id)
     withhold(id, priority, tenant, model)
   end
   redis.call('ZREM', prefix .. 'published', id)

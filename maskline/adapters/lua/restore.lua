@@ -13,21 +13,19 @@ end
 if redis.call('EXISTS', record) == 1 or redis.call('ZSCORE', prefix .. 'expiry', id) then
   return 0
 end
+local idempotency = idempotency_of(tenant, idempotency_key)
 if idempotency_key ~= '' and state == 'queued' then
-  local known = redis.call('GET', prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key)
+  local known = redis.call('GET', idempotency)
   if known and string.match(known, '%S+$') ~= id then
     return 0  -- a submission that was refused, and made again
   end
 end
-redis.call('HSET', record,
-  'tenant', tenant, 'state', state, 'version', version, 'attempt', attempt,
-  'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
-  'created_ms', created, 'expires_ms', expires, 'result_fingerprint', result_fingerprint)
-redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':' .. state, 0, id)
-redis.call('ZADD', prefix .. 'expiry', expires, id)
+add_job(id, tenant, state, expires, {
+  'version', version, 'attempt', attempt, 'model', model, 'priority', priority, 'request', request, 'image', image,
+  'events', events, 'created_ms', created, 'result_fingerprint', result_fingerprint,
+})
 if idempotency_key ~= '' and tonumber(memory) > 0 then
-  redis.call('SET', prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key, fingerprint .. ' ' .. id,
-    'NX', 'PX', memory)
+  redis.call('SET', idempotency, fingerprint .. ' ' .. id, 'NX', 'PX', memory)
 end
 if state == 'queued' then
   enqueue(id, created)
