@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from operator import itemgetter
 from typing import BinaryIO
 
 from maskline.adapters.memory_webhooks import MemoryOutbox
@@ -266,16 +267,14 @@ class MemoryJobStore:
             self._require_rebuild(rebuild)
             if job.id in self._records or job.id in self._deleted:
                 return False
-            if idempotency is not None and job.state is JobState.QUEUED:
-                known = self._idempotency.get((job.tenant, idempotency.key))
-                if known is not None and known[1] != job.id:
-                    return False
             self._turns[job.kind].setdefault(job.tenant, self._turn)
             self._records[job.id] = _Record(job=replace(job, queued_ms=job.created_ms))
             self._end_turns(job)
             if idempotency is not None:
-                promised = (idempotency.fingerprint, job.id)
-                self._idempotency.setdefault((job.tenant, idempotency.key), promised)
+                key, promised = (job.tenant, idempotency.key), (idempotency.fingerprint, job.id)
+                self._idempotency[key] = max(
+                    promised, self._idempotency.get(key, promised), key=itemgetter(1)
+                )
             if job.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
                 self._results[job.tenant, job.result_fingerprint] = job.id
             if job.finished_ms is not None and job.finished_ms > tell_after_ms:

@@ -484,27 +484,41 @@ class JobStoreContract:
         assert not store.finish(job.id, held.attempt, SUCCESS)
         assert store.finish(job.id, again.attempt, SUCCESS)
 
-    def test_what_was_deleted_or_refused_or_comes_too_late_is_not_restored(
-        self, store: Store, lose_memory: Callable[[], None]
+    @pytest.mark.parametrize("latest_first", [False, True])
+    def test_of_jobs_with_one_key_all_are_restored_and_the_key_is_the_latest_s(
+        self, store: Store, lose_memory: Callable[[], None], latest_first: bool
     ) -> None:
         promise = Idempotency(key="k", fingerprint="f")
         now_ms = time.time_ns() // 1_000_000
-        refused, accepted, deleted, late = (
-            replace(make_job(), created_ms=now_ms, expires_ms=now_ms + 3_600_000) for _ in range(4)
+        jobs = [
+            replace(make_job(), id=f"{n:032x}", created_ms=now_ms, expires_ms=now_ms + 3_600_000)
+            for n in range(2)
+        ]
+        lose_memory()
+        rebuild = store.begin_rebuild()
+        for job in jobs[::-1] if latest_first else jobs:
+            assert store.restore(rebuild, job, promise, 0)
+        store.begin_epoch(rebuild, 2)
+        assert all(store.find(job.id) for job in jobs)
+        assert store.recall("default", promise) == store.get("default", jobs[-1].id)
+
+    def test_what_was_deleted_or_comes_too_late_is_not_restored(
+        self, store: Store, lose_memory: Callable[[], None]
+    ) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        deleted, late = (
+            replace(make_job(), created_ms=now_ms, expires_ms=now_ms + 3_600_000) for _ in range(2)
         )
         lose_memory()
         rebuild = store.begin_rebuild()
-        assert store.restore(rebuild, accepted, promise, 0)
-        assert not store.restore(rebuild, refused, promise, 0)
         assert store.restore(rebuild, deleted, None, 0)
         store.delete("default", deleted.id)
         assert not store.restore(rebuild, deleted, None, 0)
         store.begin_epoch(rebuild, 2)
         with pytest.raises(RebuildOvertaken):
             store.restore(rebuild, late, None, 0)
-        for job in (refused, deleted, late):
+        for job in (deleted, late):
             assert store.find(job.id) is None
-        assert store.recall("default", promise) == store.get("default", accepted.id)
 
     @pytest.mark.parametrize("is_wiped", [True, False], ids=["wiped again", "overtaken by another"])
     def test_an_overtaken_rebuild_puts_nothing_in_and_begins_no_epoch(

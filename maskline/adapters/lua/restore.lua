@@ -13,19 +13,17 @@ end
 if redis.call('EXISTS', record) == 1 or redis.call('ZSCORE', prefix .. 'expiry', id) then
   return 0
 end
-local idempotency = idempotency_of(tenant, idempotency_key)
-if idempotency_key ~= '' and state == 'queued' then
-  local known = redis.call('GET', idempotency)
-  if known and string.match(known, '%S+$') ~= id then
-    return 0  -- a submission that was refused, and made again
-  end
-end
 add_job(id, tenant, state, expires, {
   'version', version, 'attempt', attempt, 'model', model, 'priority', priority, 'request', request, 'image', image,
   'events', events, 'created_ms', created, 'result_fingerprint', result_fingerprint,
 })
+-- Of submissions with one key all but the latest were not accepted, or not known to be by who made the next.
 if idempotency_key ~= '' and tonumber(memory) > 0 then
-  redis.call('SET', idempotency, fingerprint .. ' ' .. id, 'NX', 'PX', memory)
+  local idempotency = idempotency_of(tenant, idempotency_key)
+  local known = redis.call('GET', idempotency)
+  if not known or string.match(known, '%S+$') < id then
+    redis.call('SET', idempotency, fingerprint .. ' ' .. id, 'PX', memory)
+  end
 end
 if state == 'queued' then
   enqueue(id, created)
