@@ -138,12 +138,12 @@ class OutboxContract:
             stores.lose_memory()
             assert stores.outbox.due(MANY, 60) == []
             stores.endpoints.save(endpoint, over=0)
-            assert stores.jobs.restore(done, None, told_after_ms)
+            assert stores.jobs.restore(stores.jobs.begin_rebuild(), done, None, told_after_ms)
             assert {delivery.id for delivery in stores.outbox.due(MANY, 60)} == again
 
     def test_each_move_that_was_asked_for_is_an_event_whose_id_follows_from_it(self, stores: Stores) -> None:
         job = submit(stores.jobs, make_job(webhook=own(*EventType)))
-        assert stores.jobs.claim(job.id, "w", LEASE_S)
+        assert stores.jobs.claim(job.kind, "w", LEASE_S)
         assert stores.jobs.release(job.id, 1)
         job = run(stores.jobs, job)
         started, again, succeeded = sorted(stores.outbox.due(MANY, 60), key=lambda one: one.version)
@@ -275,6 +275,24 @@ class OutboxContract:
         time.sleep(0.01)
         stores.endpoints.save(endpoint.model_copy(update={"version": 2, "disabled": OFF}), over=1)
         stores.endpoints.save(endpoint.model_copy(update={"version": 3}), over=2)
+        assert stores.outbox.retry(delivery, 60) == 0
+
+    @pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "disabled"])
+    def test_nothing_is_remembered_of_an_endpoint_that_went_during_a_call(
+        self, stores: Stores, is_removed: bool
+    ) -> None:
+        endpoint = make_endpoint()
+        stores.endpoints.save(endpoint, over=0)
+        stores.finish()
+        [delivery] = stores.outbox.due(MANY, 60)
+        if is_removed:
+            stores.endpoints.remove("default", endpoint.id)
+        else:
+            stores.endpoints.save(endpoint.model_copy(update={"version": 2, "disabled": OFF}), over=1)
+        assert stores.outbox.retry(delivery, 60) == 0
+        time.sleep(0.01)
+        back = endpoint.model_copy(update={"version": 3})
+        stores.endpoints.save(back, over=0 if is_removed else 2)
         assert stores.outbox.retry(delivery, 60) == 0
 
     def test_a_delivery_that_nobody_is_there_for_is_gone(self, stores: Stores) -> None:

@@ -45,7 +45,7 @@ class TestRedisJobStore(JobStoreContract):
     @pytest.fixture
     def store(self, connection: RedisConnection) -> Iterator[Store]:
         store = RedisJobStore(connection, idempotency_expiry_s=60)
-        store.begin_epoch(1)
+        store.begin_epoch(store.begin_rebuild(), 1)
         yield store
         store.close()
 
@@ -109,7 +109,7 @@ def test_no_order_of_calls_breaks_the_rules(stack: Stack) -> None:
     def emptied() -> Store:
         if keys := list(connection.redis.scan_iter(f"{PREFIX}*", count=10_000)):
             connection.redis.delete(*keys)
-        store.begin_epoch(1)
+        store.begin_epoch(store.begin_rebuild(), 1)
         return store
 
     hold_to_the_rules(emptied, examples=40)
@@ -122,7 +122,8 @@ def test_no_order_of_calls_breaks_the_rules(stack: Stack) -> None:
 class TestRedisBatchStore(BatchStoreContract):
     @pytest.fixture
     def batches(self, connection: RedisConnection) -> BatchStore:
-        RedisJobStore(connection, idempotency_expiry_s=60).begin_epoch(1)
+        store = RedisJobStore(connection, idempotency_expiry_s=60)
+        store.begin_epoch(store.begin_rebuild(), 1)
         return RedisBatchStore(connection)
 
     def test_an_ended_one_is_forgotten_after_a_while(
@@ -140,7 +141,7 @@ class TestRedisSubmissionGate(SubmissionGateContract):
     @pytest.fixture
     def jobs(self, connection: RedisConnection) -> Iterator[JobStore]:
         store = RedisJobStore(connection, idempotency_expiry_s=60)
-        store.begin_epoch(1)
+        store.begin_epoch(store.begin_rebuild(), 1)
         yield store
         store.close()
 
@@ -159,7 +160,7 @@ class TestRedisSubmissionGate(SubmissionGateContract):
 @pytest.fixture
 def stores(connection: RedisConnection) -> Iterator[Stores]:
     jobs = RedisJobStore(connection, idempotency_expiry_s=60)
-    jobs.begin_epoch(1)
+    jobs.begin_epoch(jobs.begin_rebuild(), 1)
     yield Stores(
         jobs=jobs,
         lose_memory=lambda: connection.redis.delete(*connection.redis.scan_iter(f"{PREFIX}*")),

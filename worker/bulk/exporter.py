@@ -103,9 +103,7 @@ class BatchExporter:
 
     def _images(self, batch: Batch) -> Iterator[LabelledImage]:
         names = FileNames()
-        number = 0
-        for line in self._lines(batch):
-            number += 1
+        for number, line in enumerate(self._lines(batch), 1):
             result = ItemResult.model_validate_json(line)
             yield LabelledImage(
                 number=number,
