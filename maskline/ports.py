@@ -333,7 +333,7 @@ class BatchStore(Protocol):
     """The records of batches. Every call is atomic, and raises ``JobStoreUnavailable`` as the job store's."""
 
     def create(self, batch: Batch, max_active: int) -> None:
-        """Keep a new batch.
+        """Keep a new batch; one that is there stays as it is.
 
         Raises:
             QueueFull: ``max_active`` have not ended yet.
