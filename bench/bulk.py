@@ -79,7 +79,11 @@ def _overhead(count: int) -> Iterator[Figure]:
     first_s = _when(ended, few) - began
     last_s = ended[-1][0] - _when(ended, count - few)
     yield Figure(
-        name=f"the last {few} of them against the first", measured=last_s / first_s, target=1.1, unit="x", better="lower"
+        name=f"the last {few} of them against the first",
+        measured=last_s / first_s,
+        target=1.1,
+        unit="x",
+        better="lower",
     )
 
 
@@ -88,9 +92,11 @@ def _manifest(lines: int) -> Iterator[Figure]:
         image = _picture(0)
         for number in range(lines):
             place = {"pack": 1, "offset": 0, "length": len(image)}
-            manifest.write(json.dumps({"id": f"photos/2026/IMG_{number:08d}.jpg", "image": place}).encode() + b"\n")
+            manifest.write(
+                json.dumps({"id": f"photos/2026/IMG_{number:08d}.jpg", "image": place}).encode() + b"\n"
+            )
         _watch(client, _begin(client, [image] * 64).id)  # the model is loaded
-        worker, apis = stack.process("worker").pid, _children(stack.process("api").pid)
+        worker, apis = stack.process("worker-1").pid, _children(stack.process("api").pid)
         before = {pid: _resident_mb(pid) for pid in (worker, *apis)}
         for pid in before:
             forget_peak(pid)
@@ -125,7 +131,11 @@ def _manifest(lines: int) -> Iterator[Figure]:
     yield Figure(name="first results of them after", measured=first_s, target=10, unit="s", better="lower")
     yield Figure(name="all of them read after", measured=all_read_s, target=60, unit="s", better="lower")
     yield Figure(
-        name="the worker's memory over what it was", measured=peaks[worker], target=300, unit="MB", better="lower"
+        name="the worker's memory over what it was",
+        measured=peaks[worker],
+        target=300,
+        unit="MB",
+        better="lower",
     )
     yield Figure(
         name="the API's, of the process that grew most",
@@ -146,7 +156,7 @@ def _kills(count: int, kills: int) -> Iterator[Figure]:
         def kill(seen: BatchResource) -> None:
             nonlocal done
             if done < kills and seen.counts.succeeded >= (done + 1) * count / (kills + 2):
-                pid = stack.process("worker").pid
+                pid = stack.process("worker-1").pid
                 if pid is not None:
                     os.killpg(pid, signal.SIGKILL)
                     done += 1
@@ -154,7 +164,7 @@ def _kills(count: int, kills: int) -> Iterator[Figure]:
         _watch(client, batch.id, kill)
         assert done == kills, f"only {done} kills"
         ids = Counter(result.id for result in client.batches.results(batch.id))
-        log = (Path(stack.data_dir) / "logs" / "worker.log").read_text()
+        log = (stack.log_dir / "worker-1.log").read_text()
         chunks = max(shard.number for shard in client.batches.shards(batch.id).shards)
         begun = sum(line.count('"event": "chunk begun"') for line in log.splitlines())
     yield Figure(
@@ -168,7 +178,11 @@ def _kills(count: int, kills: int) -> Iterator[Figure]:
         name="written twice", measured=sum(n - 1 for n in ids.values()), target=0, unit="", better="lower"
     )
     yield Figure(
-        name="chunks run again for a kill", measured=(begun - chunks) / kills, target=1, unit="", better="lower"
+        name="chunks run again for a kill",
+        measured=(begun - chunks) / kills,
+        target=1,
+        unit="",
+        better="lower",
     )
 
 
@@ -188,7 +202,9 @@ def _begin(client: Client, images: list[bytes]) -> BatchResource:
     for number, start in enumerate(range(0, len(images), _IN_PACK), 1):
         pack, items, offset = images[start : start + _IN_PACK], [], 0
         for index, image in enumerate(pack, start):
-            items.append({"id": f"{index}", "image": {"pack": number, "offset": offset, "length": len(image)}})
+            items.append(
+                {"id": f"{index}", "image": {"pack": number, "offset": offset, "length": len(image)}}
+            )
             offset += len(image)
         client.batches.put_pack(batch.id, number, b"".join(pack))
         client.batches.put_part(batch.id, number, "\n".join(map(json.dumps, items)).encode())

@@ -358,7 +358,7 @@ class BatchStore(Protocol):
     """The records of batches. Every call is atomic, and raises ``JobStoreUnavailable`` as the job store's."""
 
     def create(self, batch: Batch, max_active: int) -> None:
-        """Keep a new batch.
+        """Keep a new batch; one that is there stays as it is.
 
         Raises:
             QueueFull: ``max_active`` have not ended yet.
@@ -480,8 +480,8 @@ class ChunkStore(Protocol):
         ...
 
     def take_in_hand(self, chunk: ChunkKey, line: int) -> bool:
-        """Note that this line's item is run alone, so that it is known whose fault it is if the worker is
-        lost; False: the chunk is no longer held."""
+        """Note that this line's item is run now, alone, so that it is known whose fault it is if the worker
+        is lost; or ``ALL_LINES``, that all are run together. False: the chunk is no longer held."""
         ...
 
     def finish(self, chunk: ChunkKey, end: ChunkEnd, items: int) -> bool:

@@ -233,6 +233,36 @@ class OutboxContract:
             (batch.id, "default", endpoint.id)
         }
 
+    def test_a_batch_is_told_of_at_each_tenth_and_in_each_round(self, stores: Stores) -> None:
+        stores.endpoints.save(make_endpoint(events=ALL), over=0)
+        batch = make_batch()
+        stores.batches.create(batch, 10)
+        running = Progress(state=BatchState.RUNNING)
+        again = running.model_copy(update={"rounds": 1})
+        for progress in (
+            running,
+            running.model_copy(update={"tenths": 3}),
+            running.model_copy(update={"tenths": 3, "published": 1}),
+            running.model_copy(update={"tenths": 9}),
+            ENDED.model_copy(update={"tenths": 9}),
+            again,
+            again.model_copy(update={"tenths": 5}),
+            ENDED.model_copy(update={"rounds": 1, "tenths": 5}),
+        ):
+            read = stores.batches.get("default", batch.id)
+            assert stores.batches.save(read, progress, KEPT_S)
+        told = sorted(stores.outbox.due(MANY, 60), key=lambda one: one.version)
+        assert [one.event_id.removeprefix(f"evt_{batch.id}_") for one in told] == [
+            "started",
+            "progressed_30",
+            "progressed_90",
+            "succeeded",
+            "started_1",
+            "progressed_150",
+            "succeeded_1",
+        ]
+        assert {one.type for one in told} == {"batch.started", "batch.progressed", "batch.succeeded"}
+
     # -- what becomes of it
 
     def test_a_delivery_comes_back_until_it_is_delivered(self, stores: Stores) -> None:

@@ -12,13 +12,13 @@ from api.application import create_app
 from api.services import Services, Waiters
 from maskline.adapters.memory import (
     MemoryArtifactStore,
-    MemoryBatchStore,
     MemoryJobStore,
     MemoryKeyStore,
     MemoryModelDirectory,
     MemorySubmissionGate,
     MemoryTaskQueue,
 )
+from maskline.adapters.memory_batches import MemoryBatchStore
 from maskline.adapters.memory_webhooks import MemoryOutbox
 from maskline.artifacts import Artifact, result_key
 from maskline.jobs import Job, Outcome
