@@ -1,7 +1,7 @@
 """Batches against their targets: ``python -m bench.bulk [IMAGES [LINES [ITEMS [KILLS]]]]``.
 
-Small images through the whole service, against a bare loop of the same model; a manifest of a million lines, and
-what it costs in time, memory and Redis; a worker that is killed again and again.
+Small images through the whole service, against a bare loop of the same model; a manifest of a million lines,
+and what it costs in time, memory and Redis; a worker that is killed again and again.
 """
 
 import json
@@ -59,7 +59,7 @@ def measure(
 def _overhead(count: int) -> Iterator[Figure]:
     images = [_picture(number) for number in range(count)]
     bare_s = [_bare_s(images[:_BARE])]
-    with _service() as (stack, client):
+    with _service() as (_, client):
         ended: list[tuple[float, int]] = []
         began = time.perf_counter()
         batch = _begin(client, images)

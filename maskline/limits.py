@@ -20,7 +20,7 @@ class TenantLimits(WireModel):
     submit_burst: SubmitBurst = 20
     """Submissions that may come at once."""
     max_queued: MaxQueued | None = None
-    """Jobs that may wait, those of batches included; None: any number."""
+    """Jobs that may wait; None: any number."""
 
     @property
     def are_none(self) -> bool:

@@ -150,8 +150,7 @@ class Settings(BaseModel):
     max_queued: Annotated[int, Field(ge=1)] = 100_000
     """Jobs that may wait; more are refused with 429."""
     max_queued_per_tenant: MaxQueued | None = None
-    """Jobs of one tenant that may wait, those of its batches included; more are refused with 429. Unset: any
-    number."""
+    """Jobs of one tenant that may wait; more are refused with 429. Unset: any number."""
     submit_rate: SubmitRate | None = None
     """Submissions a second that each tenant may make, on average; more are refused with 429. Unset: any
     number."""
