@@ -23,6 +23,11 @@ class Break:
     def has_come(self) -> bool:
         return self.seen >= self.at
 
+    def strike(self, name: str) -> None:
+        if self.instead is None:
+            raise DependencyError(f"{name} was broken off")
+        self.instead()
+
 
 @dataclass
 class Breaking:
@@ -41,10 +46,12 @@ class Breaking:
             if self.plan.seen != self.plan.at:
                 return call(*args, **kwargs)
             self.plan.seen += 1
-            done = call(*args, **kwargs) if self.plan.after else None
-            if self.plan.instead is None:
-                raise DependencyError(f"{name} was broken off")
-            self.plan.instead()
-            return done if self.plan.after else call(*args, **kwargs)
+            if not self.plan.after:
+                self.plan.strike(name)
+                return call(*args, **kwargs)
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.plan.strike(name)
 
         return counted
