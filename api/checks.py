@@ -7,9 +7,9 @@ from typing import cast
 from jsonschema import Draft202012Validator, ValidationError
 from pydantic import JsonValue
 
-from api.errors import pointer
 from maskline.errors import Fault
 from maskline.image_header import ImageLimits
+from maskline.plain_words import pointer
 from maskline.request_faults import faults_for_model
 from maskline.requests import MAX_METADATA_BYTES, Output, SegmentationRequest, outside
 from maskline.results import ModelCard

@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from maskline import errors
 from maskline.errors import Fault, InvalidRequest, ServiceError
-from maskline.plain_words import words
+from maskline.plain_words import pointer, words
 from maskline.resources import FaultResource, Problem
 
 logger = structlog.get_logger(module=__name__)
@@ -121,11 +121,6 @@ def faults_moved(place: Callable[[Fault], str]) -> Iterator[None]:
         yield
     except InvalidRequest as error:
         raise InvalidRequest([replace(fault, pointer=place(fault)) for fault in error.faults]) from error
-
-
-def pointer(*parts: str | int) -> str:
-    """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 # Pydantic's type of a fault -> what helps those who write JSON.

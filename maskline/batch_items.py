@@ -7,7 +7,7 @@ An item is a line of JSON of a manifest:
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Discriminator, Field, JsonValue, Tag
 
 from maskline.plain_words import Right
 from maskline.requests import MAX_PROMPTS, Prompt, Subtask
@@ -15,6 +15,7 @@ from maskline.wire import FreeObject, WireModel
 
 MAX_ITEM_BYTES = 1 << 20  # of a line: prompts may hold masks
 MAX_ID = 1024
+_MAX_PACKED = 1 << 40  # far beyond any pack; S3 servers do not take every number
 
 _WRITTEN = r"^(s3|gs)://[^/\s]+/.+$|^https?://[^\s]+$"
 
@@ -35,12 +36,23 @@ ImageAddress = Annotated[
 class PackedImage(WireModel):
     """An image within a pack that was uploaded to the batch."""
 
-    pack: Annotated[int, Field(ge=1)]
+    pack: Annotated[int, Field(ge=1, le=_MAX_PACKED)]
     """Number of the pack."""
-    offset: Annotated[int, Field(ge=0)]
+    offset: Annotated[int, Field(ge=0, le=_MAX_PACKED)]
     """Of the image's first byte in the pack."""
-    length: Annotated[int, Field(ge=1)]
+    length: Annotated[int, Field(ge=1, le=_MAX_PACKED)]
     """Of the image, in bytes."""
+
+
+def _tag_of_image(value: object) -> str:
+    return "[packed]" if isinstance(value, dict | PackedImage) else "[address]"
+
+
+ItemImage = Annotated[
+    Annotated[ImageAddress, Tag("[address]")] | Annotated[PackedImage, Tag("[packed]")],
+    Discriminator(_tag_of_image),
+]
+"""Where an item's image is."""
 
 
 class BatchItem(WireModel):
@@ -48,7 +60,7 @@ class BatchItem(WireModel):
 
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(_clean)] | None = None
     """The caller's, once in a batch; left out: the number of its line. In exports it names the files."""
-    image: ImageAddress | PackedImage
+    image: ItemImage
     """Where the image is: in a bucket that is open for import, at a URL, or in a pack of the batch."""
     subtask: Subtask | None = None
     """In place of the batch's."""

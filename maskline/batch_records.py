@@ -95,10 +95,19 @@ def retry_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: Bat
         DependencyError: Redis or S3 does not answer; calling again finishes it.
     """
     batch = store.retry(tenant, batch_id)
-    progress = batch.progress
-    document = RetryDocument(first_chunk=progress.chunks + 1)
-    _note(artifacts, record_key(batch_id, f"retry-{progress.rounds + 1}"), document.to_json().encode())
+    note_retry(batch, artifacts)
     return batch
+
+
+def note_retry(batch: Batch, artifacts: ArtifactStore) -> None:
+    """Keep in the bucket that the failed items of a batch are tried anew, unless it is there.
+
+    Raises:
+        ArtifactStoreUnavailable: the bucket does not answer.
+    """
+    document = RetryDocument(first_chunk=batch.progress.chunks + 1)
+    key = record_key(batch.id, f"retry-{batch.progress.rounds + 1}")
+    _note(artifacts, key, document.to_json().encode())
 
 
 def note_batch_end(batch: Batch, artifacts: ArtifactStore) -> None:

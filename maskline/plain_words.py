@@ -36,6 +36,12 @@ def place(location: Sequence[str | int]) -> str:
     return "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in places).removeprefix(".")
 
 
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901) to where a fault is; a part in brackets is left out, as by ``place``."""
+    places = (str(part) for part in parts if not str(part).startswith("["))
+    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in places)
+
+
 def words(fault: ErrorDetails) -> str:
     """What is wrong, or what would be right."""
     return _WORDS.get(fault["type"]) or _sentence(fault["msg"])

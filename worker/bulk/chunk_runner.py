@@ -17,7 +17,7 @@ from threading import Lock, Semaphore
 import structlog
 
 from maskline.batch_artifacts import Shard, chunk_end_key, part_key, shard_key
-from maskline.batches import ALL_LINES, Chunk, ChunkKey
+from maskline.batches import ALL_LINES, Chunk, ChunkKey, ChunkPlan, ItemForm
 from maskline.errors import DependencyError, ServiceError, WorkerLost
 from maskline.jobs import Failure
 from maskline.ports import ArtifactStore, ChunkStore
@@ -114,7 +114,7 @@ class ChunkRunner:
                 raise
             except Exception:
                 logger.exception("chunk failed")
-                self._end(chunk, lease, [(item, _BROKEN) for item in items])
+                self._end(chunk, lease, [(item, _BROKEN) for item in items or _unread(chunk.plan)])
 
     def _end(self, chunk: Chunk, lease: ChunkLease, outcomes: Iterable[_Outcome]) -> None:
         lease.check()
@@ -187,6 +187,15 @@ class ChunkRunner:
         # A file that stays behind when this fails is one that no record names; it goes with its batch.
         with suppress(ServiceError):
             self._artifacts.delete([*(shard_key(chunk, shard) for shard in Shard), chunk_end_key(chunk)])
+
+
+def _unread(plan: ChunkPlan) -> list[Item]:
+    """The items of a chunk that could not be read, of which no more is known than how many there are."""
+    form = ItemForm.ITEM if plan.form is ItemForm.NOTED else plan.form
+    return [
+        Item(id=str(line), line=line, instance=None, text="", form=form)
+        for line in range(plan.line, plan.line + plan.items)
+    ]
 
 
 def _once(item: Item, first_line: int | None) -> Item:

@@ -21,7 +21,7 @@ from maskline.batch_artifacts import (
     shard_key,
     summary_key,
 )
-from maskline.batch_records import note_batch_end, remove_old_batches
+from maskline.batch_records import note_batch_end, note_retry, remove_old_batches
 from maskline.batches import (
     MAX_ACTIVE,
     MAX_PARTIAL_FAILURES,
@@ -239,6 +239,7 @@ class BatchLeader:
         progress = batch.progress
         if not batch.is_retrying or progress.part < batch.parts or batch.counts.ended < progress.chunks:
             return None
+        note_retry(batch, self._artifacts)  # its client may not have come that far
         make_retry_part(batch, self._artifacts, self._batches)
         return progress.model_copy(
             update={

@@ -13,7 +13,7 @@ from maskline.batches import BatchRequest, ItemFields, ItemForm, NotedLine
 from maskline.bucket_uris import not_open, split_uri
 from maskline.errors import Fault, ImageUnreachable, InvalidRequest, MalformedRequest, RequestError
 from maskline.jobs import Failure, ImageRef
-from maskline.plain_words import words
+from maskline.plain_words import pointer, words
 from maskline.requests import SegmentationRequest
 from maskline.wire import require_plain
 
@@ -156,7 +156,7 @@ def _of_item(
         item = BatchItem.model_validate(value)
     except ValidationError as error:
         raise InvalidRequest(
-            [Fault("".join(f"/{part}" for part in one["loc"]), words(one)) for one in error.errors()]
+            [Fault(pointer(*one["loc"]), words(one)) for one in error.errors(include_url=False)]
         ) from error
     changes = {
         name: value

@@ -46,6 +46,6 @@ def _noted(error: ItemError) -> NotedLine:
     return NotedLine(
         line=error.line,
         form=ItemForm.ITEM,
-        text=json.dumps(error.instance),
+        text=json.dumps(error.instance, ensure_ascii=False, separators=(",", ":")),  # no longer than it was
         failure=error.error if is_in_vain else None,
     )

@@ -14,7 +14,13 @@ from tests.unit.api.conftest import PNG, Api, MakeApi, told
 from tests.unit.api.test_keys import make, routes
 from tests.unit.api.test_vertex_batches import create as create_batch
 
-OF_A_TENANT = {"job_id": "job", "job": "batch", "webhook_id": "webhook", "letter_id": "letter"}
+OF_A_TENANT = {
+    "job_id": "job",
+    "job": "batch",
+    "batch_id": "batch",
+    "webhook_id": "webhook",
+    "letter_id": "letter",
+}
 """Parts of routes that name what is one tenant's: to what they name."""
 OF_NOBODY = {
     "call",  # a call that is refused
@@ -31,6 +37,7 @@ OF_NOBODY = {
     "key_id",  # an API key, for administrators of all tenants
     "path",  # a file of the documentation
     "filename",
+    "number",  # a part or a pack of a batch
 }
 
 
@@ -73,7 +80,7 @@ def test_no_route_gives_another_tenant_what_is_not_its_own(api: Api, stranger: d
         assert names <= OF_A_TENANT.keys() | OF_NOBODY, f"{rule}: whose is what it names?"
         if not names & OF_A_TENANT.keys():
             continue
-        path = re.sub(r"<(?:\w+:)?(\w+)>", lambda match: ids.get(OF_A_TENANT.get(match[1], ""), "x"), rule)
+        path = re.sub(r"<(?:\w+:)?(\w+)>", lambda match: ids.get(OF_A_TENANT.get(match[1], ""), "1"), rule)
         body: dict[str, Any] | None = {} if method == "PATCH" else None
         answer = api.client.open(path, method=method, headers=stranger, json=body)
         assert answer.status_code == 404, (method, path, answer.text)
@@ -82,13 +89,17 @@ def test_no_route_gives_another_tenant_what_is_not_its_own(api: Api, stranger: d
             continue
         what = told(answer)
         code = what["error"]["status"] if "error" in what else what["code"]
-        of_batches = "NOT_FOUND" if "batchPredictionJobs" in rule else "job_not_found"
-        of_webhooks = {"webhook_id": "webhook_not_found", "letter_id": "dead_letter_not_found"}
-        assert code == next((of_webhooks[one] for one in names & of_webhooks.keys()), of_batches), (
+        of_jobs = "NOT_FOUND" if "batchPredictionJobs" in rule else "job_not_found"
+        others = {
+            "batch_id": "batch_not_found",
+            "webhook_id": "webhook_not_found",
+            "letter_id": "dead_letter_not_found",
+        }
+        assert code == next((others[one] for one in names & others.keys()), of_jobs), (
             method,
             path,
         )
-    assert len(seen) >= 16
+    assert len(seen) >= 30
     assert api.client.get(f"/v1/jobs/{ids['job']}").status_code == 200
     assert [batch.id for batch in api.services.batches.active(9)] == [ids["batch"]]
     assert not api.services.batches.active(9)[0].is_cancelling

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from maskline.batches import BatchState
+from maskline.batches import BatchState, ChunkEnd, ChunkPlan, ItemFailure, ItemForm
 from maskline.jobs import Failure
 from maskline.requests import Output, Priority
 from tests.factories import make_card
@@ -217,21 +217,22 @@ def test_its_life(api: Api) -> None:
     assert (refused.status_code, told(refused)["error"]["status"]) == (409, "ABORTED")
     assert told(api.client.post(f"{JOBS}/{job}:cancel", json={})) == {}
     assert told(api.client.get(f"{JOBS}/{job}"))["state"] == "JOB_STATE_CANCELLING"
-    batch = api.services.batches.get("default", job)
+    batches = api.services.batches
+    batch = batches.get("default", job)
+    plan = ChunkPlan(part=1, form=ItemForm.JSONL, offset=0, length=9, line=1, items=5)
+    ends = {1: ChunkEnd(number=1, attempt=1, succeeded=4, failed=1)}
+    read = batch.progress.model_copy(update={"imported": 1, "part": 1, "items": 7, "chunks": 1})
+    batch = batches.save(batch, read, 60, [plan], ends, parts=1) or batch
     progress = batch.progress.model_copy(
         update={
             "state": BatchState.CANCELLED,
-            "source": 1,
-            "items": 7,
-            "succeeded": 4,
-            "failed": 1,
             "started_ms": 1_700_000_000_000,
             "ended_ms": 1_700_000_001_500,
             "failure": Failure(code="cancelled", message="by its client"),
-            "partial_failures": (Failure(code="image_unreachable", message="gone"),),
+            "partial_failures": (ItemFailure(code=5, message="gone"),),
         }
     )
-    assert api.services.batches.save(batch, progress, 60)
+    assert batches.save(batch, progress, 60)
     shown = told(api.client.get(f"{JOBS}/{job}"))
     assert shown["state"] == "JOB_STATE_CANCELLED"
     assert shown["error"] == {"code": 1, "message": "by its client"}

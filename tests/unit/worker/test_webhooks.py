@@ -13,7 +13,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from maskline.adapters.memory import MemoryArtifactStore, MemoryBatchStore, MemoryJobStore
+from maskline.adapters.memory import MemoryArtifactStore, MemoryJobStore
+from maskline.adapters.memory_batches import MemoryBatchStore
 from maskline.adapters.memory_webhooks import MemoryOutbox
 from maskline.adapters.outgoing import Answer, CallFailed, OutgoingClient
 from maskline.batches import BatchState, Progress
@@ -21,7 +22,7 @@ from maskline.endpoint_records import EndpointRecords
 from maskline.jobs import Failure, Job, Outcome
 from maskline.requests import Webhook
 from maskline.webhooks import DeadLetter, DisabledReason, Endpoint, EndpointEvent, SigningSecret, new_secret
-from tests.contracts.batch_store import KEPT_S, make_batch
+from tests.contracts.batch_store import CHUNK_OF, KEPT_S, cut, end_of, make_batch
 from tests.contracts.job_store import SUCCESS, run, submit
 from tests.contracts.outbox import OFF, make_endpoint
 from tests.factories import SECRET, make_job
@@ -155,10 +156,14 @@ def test_states_are_told_as_they_were(world: World) -> None:
     job = world.finish(Outcome(failure=failure))
     batch = make_batch()
     world.batches.create(batch, 10)
-    running = world.batches.save(batch, Progress(state=BatchState.RUNNING), KEPT_S)
-    assert running is not None
-    ended = Progress(state=BatchState.FAILED, items=3, failed=1, succeeded=2, failure=failure)
-    world.batches.save(running, ended, KEPT_S)
+    running = cut(world.batches, batch, 2)
+    chunk = world.batches.claim("grabcut", "w", 60)
+    assert chunk is not None
+    assert world.batches.finish(chunk.key, end_of(1, 1, failed=1), CHUNK_OF)
+    further = world.batches.save(running, running.progress.model_copy(update={"tenths": 5}), KEPT_S)
+    assert further is not None
+    ended = Progress(state=BatchState.FAILED, items=20, failure=failure)
+    world.batches.save(further, ended, KEPT_S)
     world.deliver()
     told = {event["type"]: event["data"] for event in world.receiver.told}
     assert [told[f"job.{name}"]["state"] for name in ("started", "failed")] == ["running", "failed"]
@@ -166,15 +171,19 @@ def test_states_are_told_as_they_were(world: World) -> None:
     assert "artifacts" not in told["job.failed"]
     assert told["job.failed"]["id"] == job.id
     assert told["batch.started"]["state"] == "running"
+    assert told["batch.progressed"]["url"] == f"{URL}/v1/batches/{batch.id}"
     assert told["batch.failed"] == {
         "id": batch.id,
         "state": "failed",
-        "version": 3,
-        "url": f"{URL}/v1/projects/-/locations/-/batchPredictionJobs/{batch.id}",
-        "displayName": "n",
-        "items": 3,
-        "succeeded": 2,
+        "version": 4,
+        "url": f"{URL}/v1/batches/{batch.id}",
+        "batchPredictionJob": f"{URL}/v1/projects/-/locations/-/batchPredictionJobs/{batch.id}",
+        "displayName": "",
+        "metadata": {},
+        "items": 20,
+        "succeeded": 9,
         "failed": 1,
+        "flagged": 0,
         "outputDirectory": "gs://exports/out",
         "error": {"code": "prediction_failed", "message": "no"},
     }
