@@ -23,15 +23,21 @@ class Batches:
     """The batches of a client. Every method raises as those of ``Client`` do."""
 
     def __init__(
-        self, http: httpx.Client, send: Send, *, timeout: float, sleep: Callable[[float], None]
+        self,
+        http: httpx.Client,
+        send: Send,
+        *,
+        timeout: float,
+        transport: httpx.BaseTransport | None,
+        sleep: Callable[[float], None],
     ) -> None:
-        """``send``: repeats what can be repeated."""
+        """``send``: repeats what can be repeated; ``transport``: to the files."""
         self._http = http
         self._send = send
         self._timeout = timeout
         self._sleep = sleep
         # Addresses of files carry their own right, and may be of another server, which must not see the key.
-        self._files = httpx.Client(timeout=timeout)
+        self._files = httpx.Client(timeout=timeout, transport=transport)
 
     def close(self) -> None:
         """Close the connections to the files."""
