@@ -11,7 +11,14 @@ from pydantic import Field
 from api.body import Model, read_body, read_json
 from api.openapi import operation
 from api.services import Services
-from maskline.errors import CapacityError, DeadLetterNotFound, Fault, InvalidRequest, WebhookNotTested
+from maskline.errors import (
+    CapacityError,
+    DeadLetterNotFound,
+    Fault,
+    InvalidRequest,
+    TooManySecrets,
+    WebhookNotTested,
+)
 from maskline.keys import Scope
 from maskline.webhook_resources import (
     CreatedWebhook,
@@ -162,7 +169,7 @@ class _WebhookViews:
         bodies={_JSON: SecretRotation},
         needs_body=False,
         answers={200: {_JSON: CreatedWebhook}},
-        problems=(400, 404, 413, 422),
+        problems=(400, 404, 409, 413, 422),
     )
     def rotate_secret(self, webhook_id: str) -> Response:
         asked = _read(SecretRotation, default=b"{}")
@@ -172,8 +179,13 @@ class _WebhookViews:
             current, *older = endpoint.valid_secrets(now_ms)
             until_ms = now_ms + asked.keep_old_for * 1000
             kept = [current.model_copy(update={"until_ms": until_ms}), *older] if asked.keep_old_for else []
-            secrets = (SigningSecret(secret=secret), *kept)[:MAX_SECRETS]
-            return endpoint.model_copy(update={"secrets": secrets})
+            if len(kept) >= MAX_SECRETS:
+                ends = _time(min(one.until_ms for one in older if one.until_ms is not None))
+                raise TooManySecrets(
+                    f"{MAX_SECRETS} secrets sign already; give keepOldFor 0, which ends them all at once, or "
+                    f"rotate after {ends:%Y-%m-%dT%H:%M:%SZ}, when the first of them ends"
+                )
+            return endpoint.model_copy(update={"secrets": (SigningSecret(secret=secret), *kept)})
 
         return _answer(_created(self._records.change(g.caller.tenant, webhook_id, rotate)))
 

@@ -31,10 +31,13 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from bench.fault_proxy import FaultProxy
 from bench.figure import Figure, print_figures
 from maskline import Client, MasklineError, Prompt, Webhook
+from maskline.errors import WorkerLost
 from maskline.local import Stack
 from maskline.local.ports import HOST
 from maskline.requests import EventType
 from maskline.resources import JobResource
+from maskline.settings import Settings
+from worker.rebuilding import PER_EPOCH
 
 JOBS = 2000
 FAULTS = 60
@@ -50,17 +53,48 @@ FROZEN_S = 25.0  # at most, of a worker: longer than its lease
 _FROZEN_LEAST_S = 0.5
 _FROZEN_OTHERS_S = 4.0
 _PATIENCE_S = 600.0  # for the last job, and for the last event
+_WIPE_PATIENCE_S = 30.0
 _EVENTS = (EventType.STARTED, EventType.SUCCEEDED, EventType.FAILED, EventType.EXPIRED)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """An event that told of a job."""
+
+    event_id: str
+    state: str
+    at: float
+    """Seconds since 1970."""
+
+
+@dataclass
 class Told:
     """What the webhooks said of one job."""
 
-    started: list[float] = field(default_factory=list)
-    """Seconds since 1970 at which attempts started."""
-    ends: dict[str, str] = field(default_factory=dict)
-    """The state that each event of an end told, by the event's id."""
+    moves: dict[int, Move] = field(default_factory=dict)
+    """By the version of the job that each made."""
+
+    @property
+    def starts(self) -> list[float]:
+        """When its attempts started, in seconds since 1970."""
+        return sorted(move.at for move in self.moves.copy().values() if move.state == "started")
+
+    @property
+    def ends(self) -> dict[int, Move]:
+        """Of the moves those that ended it."""
+        return {version: move for version, move in self.moves.copy().items() if move.state != "started"}
+
+    def has_one_end(self, state: str) -> bool:
+        """Whether it ended in this state alone, under one id, and moved no more, as far as was told.
+
+        A rebuild may tell of the same end once more, under the first version of its epoch.
+        """
+        ends = self.ends
+        if not ends:
+            return True
+        ids, states = {move.event_id for move in ends.values()}, {move.state for move in ends.values()}
+        moved_on = any(version > min(ends) and version % PER_EPOCH for version in self.moves)
+        return len(ids) == 1 and states == {state} and not moved_on
 
 
 @dataclass(kw_only=True)
@@ -74,11 +108,13 @@ class Report:
     lost: list[str]
     """Accepted, and not ended, or unknown."""
     ended_twice: list[str]
-    """Told of two ends, or of another than the record's, or changed after the end."""
+    """Told of two ends, or of another than the record's, or of a move after it, or changed after the end."""
     corrupt: list[str]
     """Whose masks are not those of the image."""
     failed: list[str]
-    """That ended otherwise than in success, which nothing here gives reason for but three lost workers."""
+    """That ended otherwise than in success, and for no reason that the faults give."""
+    given_up: list[str]
+    """Failed as ``worker_lost``, after as many faults of workers or Redis as the settings let a job bear."""
     untold: list[str]
     """Whose end no webhook told."""
     recovery_s: float
@@ -113,11 +149,12 @@ def listener(told: Mapping[str, Told], share: float, seed: int) -> Iterator[str]
             body = self.rfile.read(int(self.headers["content-length"]))
             event = Verifier(_SECRET).verify(body, dict(self.headers.items()))
             with lock:
-                job, kind = told[event["data"]["id"]], event["type"].removeprefix("job.")
-                if kind == "started":
-                    job.started.append(datetime.fromisoformat(event["timestamp"]).timestamp())
-                else:
-                    job.ends[self.headers["webhook-id"]] = kind
+                data = event["data"]
+                told[data["id"]].moves[data["version"]] = Move(
+                    event_id=self.headers["webhook-id"],
+                    state=event["type"].removeprefix("job."),
+                    at=datetime.fromisoformat(event["timestamp"]).timestamp(),
+                )
                 fails = chance.random() < share
             self.send_response(503 if fails else 204)
             self.end_headers()
@@ -161,6 +198,8 @@ class Campaign:
         self._frozen_s = frozen_s
         self._told: defaultdict[str, Told] = defaultdict(Told)
         self._done_faults: Counter[str] = Counter()
+        self._lease_faults: list[float] = []
+        self._most_losses = Settings.from_env(settings).max_attempts
         self._accepted: dict[str, int] = {}
         self._over = threading.Event()
 
@@ -239,9 +278,7 @@ class Campaign:
         for number in range(self._faults):
             time.sleep(self._chance.uniform(0.2, 2 * self._spread_s - 0.2))
             if number in wipes:
-                kind = "wipe of redis"
-                with suppress(redis.RedisError), _redis(stack) as server:
-                    server.flushall()
+                kind = _wipe(stack)
             else:
                 name = self._chance.choice(("worker-1", "worker-1", "worker-2", "worker-2", "api", "redis"))
                 kind = self._hit(stack, name)
@@ -255,6 +292,8 @@ class Campaign:
         if way == "stop":
             os.kill(pid, signal.SIGTERM)
             return f"SIGTERM of {name}"
+        if name != "api":
+            self._lease_faults.append(time.time())
         if way != "kill":
             most = self._frozen_s if name.startswith("worker") else min(self._frozen_s, _FROZEN_OTHERS_S)
             _signal_group(pid, signal.SIGSTOP)
@@ -289,6 +328,7 @@ class Campaign:
             ended_twice=[],
             corrupt=[],
             failed=[],
+            given_up=[],
             untold=[],
             recovery_s=0.0,
             lasted_s=lasted_s,
@@ -300,17 +340,26 @@ class Campaign:
                 continue
             later = again[job_id]
             has_changed = later is None or (later.state, later.attempt) != (job.state, job.attempt)
-            if has_changed or len(told.ends) > 1 or set(told.ends.values()) - {job.state}:
+            if has_changed or not told.has_one_end(job.state):
                 report.ended_twice.append(job_id)
             if not told.ends:
                 report.untold.append(job_id)
             if job.state != "succeeded":
-                report.failed.append(f"{job_id} {job.state} {job.error and job.error.code}")
+                code = job.error and job.error.code
+                is_given_up = code == WorkerLost.code and self._bore_enough(told)
+                (report.given_up if is_given_up else report.failed).append(f"{job_id} {job.state} {code}")
             elif masks[job_id] != expected[image]:
                 report.corrupt.append(job_id)
-            starts = sorted(set(told.started))
-            report.recovery_s = max([report.recovery_s, *(b - a for a, b in pairwise(starts))])
+            report.recovery_s = max([report.recovery_s, *(b - a for a, b in pairwise(told.starts))])
         return report
+
+    def _bore_enough(self, told: Told) -> bool:
+        """Whether as many faults as a job may lose workers to happened while it ran."""
+        ends = [move.at for move in told.ends.values()]
+        if not told.starts or not ends:
+            return False
+        borne = sum(told.starts[0] <= at <= max(ends) for at in self._lease_faults)
+        return borne >= self._most_losses
 
 
 def _end(stack: Stack, job_id: str) -> JobResource | None:
@@ -338,6 +387,16 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
+def _wipe(stack: Stack) -> str:
+    deadline = time.monotonic() + _WIPE_PATIENCE_S
+    while time.monotonic() < deadline:  # it may have been killed just now
+        with suppress(redis.RedisError), _redis(stack) as server:
+            server.flushall()
+            return "wipe of redis"
+        time.sleep(0.1)
+    return "none"
+
+
 def _redis(stack: Stack) -> redis.Redis:
     return redis.Redis.from_url(stack.environment["MASKLINE_REDIS_URL"])
 
@@ -357,7 +416,7 @@ def measure(jobs: int = JOBS, faults: int = FAULTS, seeds: tuple[int, ...] = SEE
             f"{report.s3_calls} calls of S3 failed; {json.dumps(report.faults)}",
             flush=True,
         )
-        for name in ("lost", "ended_twice", "corrupt", "untold", "failed"):
+        for name in ("lost", "ended_twice", "corrupt", "untold", "failed", "given_up"):
             if found := getattr(report, name):
                 print(f"  {name}: {len(found)}: {', '.join(found[:5])}", flush=True)
         print(f"  longest recovery: {report.recovery_s:.1f} s", flush=True)
@@ -376,7 +435,8 @@ def measure(jobs: int = JOBS, faults: int = FAULTS, seeds: tuple[int, ...] = SEE
                 ("lost", "lost"),
                 ("ended twice", "ended_twice"),
                 ("corrupt masks", "corrupt"),
-                ("ends that no webhook told, or under two ids", "untold"),
+                ("ends that no webhook told", "untold"),
+                ("failed for no reason that the faults give", "failed"),
             )
         ),
         Figure(

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 
-def forget_peak() -> None:
-    """Begin this process's peak anew, from what it has now."""
-    Path("/proc/self/clear_refs").write_text("5")
+def forget_peak(process: int | str = "self") -> None:
+    """Begin a process's peak anew, from what it has now; ``process``: its id, or ``self``."""
+    Path(f"/proc/{process}/clear_refs").write_text("5")
 
 
 def peak_mb(process: int | str) -> float:

@@ -77,7 +77,7 @@ def finish_jobs(url: str, count: int, *, with_keys: bool) -> float:
     """
     connection = RedisConnection(url, _PREFIX)
     store = RedisJobStore(connection, idempotency_expiry_s=24 * 3600, make_message=_HINTS)
-    store.begin_epoch(1)
+    store.begin_epoch(store.begin_rebuild(), 1)
     _finish_one(store, connection, None)  # what is there once, such as the scripts
     before = _used_bytes(connection)
     for number in range(count):
@@ -93,7 +93,7 @@ def finish_jobs(url: str, count: int, *, with_keys: bool) -> float:
 def _finish_one(store: RedisJobStore, connection: RedisConnection, key: Idempotency | None) -> None:
     job = store.create(make_job(), key, JOBS)
     connection.command("RPOP", _HINTS(Hint(job.id, job.request.model or "", job.request.priority))[0])
-    claimed = store.claim(job.id, "worker-host-12345-abcdef", 15)
+    claimed = store.claim(job.kind, "worker-host-12345-abcdef", 15)
     if claimed is None or not store.finish(job.id, claimed.attempt, Outcome(timings=_TIMINGS)):
         raise RuntimeError("the job was not finished")
 

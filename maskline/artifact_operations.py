@@ -38,18 +38,19 @@ def cancel_job(jobs: JobStore, artifacts: ArtifactStore, tenant: str, job_id: st
     return job
 
 
-def note_end(store: ArtifactStore, job: Job) -> None:
-    """Keep in the bucket that a job has ended, where no attempt's files say so.
+def note_end(store: ArtifactStore, job: Job) -> bool:
+    """Keep in the bucket that a job has ended, where no attempt's files say so; False: it does not take it.
 
-    The note is for a Redis that loses its memory. Where the bucket does not take it the end stands without.
+    The note is for a Redis that loses its memory. The end stands without, and a sweeper tries again.
     """
     key = end_key(job.id)
     try:
-        if exists(store, key):
-            return
-        store.put(key, end_document(job.state, job.attempt, job.failure), "application/json")
+        if not exists(store, key):
+            store.put(key, end_document(job.state, job.attempt, job.failure), "application/json")
     except ArtifactStoreUnavailable:
         logger.warning("the end of the job %s is not noted in the bucket", job.id)
+        return False
+    return True
 
 
 def remove_artifacts(store: ArtifactStore, job_id: str) -> None:

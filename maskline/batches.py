@@ -30,6 +30,7 @@ MAX_ACTIVE = 200  # batches that have not ended
 MAX_PARTS = 100_000
 MAX_SUMMED_LABELS = 1000  # categories that a summary tells of
 SLOWEST = 10  # items that a summary tells of
+ALL_LINES = 0  #: stands for the lines of a chunk that are run together, where a line's number is asked for
 
 
 class BatchState(StrEnum):
@@ -270,7 +271,7 @@ class Chunk:
     """The fencing token: only the latest attempt may end the chunk."""
     plan: ChunkPlan
     losses: int = 0
-    """Workers that were lost while they held it."""
+    """Workers that were lost while they ran it."""
     suspects: dict[int, int] = field(default_factory=dict)
     """Numbers of the lines that were in hand when a worker was lost, to how often."""
 

@@ -13,6 +13,7 @@
         ModelNotFound  JobNotFound  BatchNotFound  ArtifactNotFound  KeyNotFound
         WebhookNotFound  DeadLetterNotFound
         TooManyWebhooks             the tenant has as many as it may
+        TooManySecrets              the webhook has as many as sign at once
         BatchClosed                 it takes no more items
         ExportFailed                its results don't fit into the format
         BatchNotFinished            it goes on, and must not for this
@@ -27,6 +28,8 @@
         JobStoreUnavailable  ArtifactStoreUnavailable  QueueUnavailable
       ModelError                    the model or its worker failed; never retried
         PredictionFailed  WeightsUnusable  DeviceUnavailable  WorkerLost  DeadlineExceeded
+
+    RebuildOvertaken                of a store's filling alone; no caller sees it
 
 ``code`` is part of the API and stable; class names and messages are not.
 HTTP statuses are given to these classes in ``api/errors.py`` and nowhere else.
@@ -193,6 +196,12 @@ class TooManyWebhooks(RequestError):
     code = "too_many_webhooks"
 
 
+class TooManySecrets(RequestError):
+    """As many secrets of the webhook endpoint sign as may at once."""
+
+    code = "too_many_secrets"
+
+
 class JobNotFinished(RequestError):
     """The job has no result yet."""
 
@@ -346,6 +355,10 @@ class DeadlineExceeded(ModelError):
     """The job ran longer than the settings allow."""
 
     code = "deadline_exceeded"
+
+
+class RebuildOvertaken(Exception):
+    """The store lost its memory once more, or another rebuild began; what this one put in may be gone."""
 
 
 def error_of(code: str, message: str) -> ServiceError:

@@ -4,13 +4,15 @@ import secrets
 import time
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from maskline.requests import SegmentationRequest
+from maskline.requests import Priority, SegmentationRequest
 from maskline.wire import WireModel
 
 SEGMENT_TASK = "maskline.segment"  #: Celery task that runs one job; its only argument is the job id
 RENDER_OVERLAY_TASK = "maskline.render_overlay"  #: Celery task that paints one job's overlay, by job id
 
+KEEP_EXPIRED_S = 24 * 3600.0  #: so long a client can still learn that a job expired
 INTERACTIVE_PER_BULK = 8  #: turns that interactive jobs have before a bulk job has one
 
 
@@ -90,6 +92,13 @@ class ImageRef(WireModel):
     """Of the upright image, in pixels; known when the API saw the header."""
 
 
+class Kind(NamedTuple):
+    """What the jobs have in common of which any may be run next where one may."""
+
+    model: str
+    priority: Priority
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A job's record. Times are milliseconds since 1970, on the job store's clock."""
@@ -116,6 +125,11 @@ class Job:
     """In the queue, 1 is next; known of a queued job that was read by itself."""
     timings: Timings | None = None
     failure: Failure | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Which jobs it waits among."""
+        return Kind(self.request.model or "", self.request.priority)
 
     def log_context(self) -> dict[str, str | int]:
         """The fields that every log line about this job carries."""

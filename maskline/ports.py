@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
 from maskline.batches import Batch, Chunk, ChunkEnd, ChunkKey, ChunkPlan, EndedChunk, Progress, Sums
-from maskline.jobs import Job, JobState, Outcome
+from maskline.jobs import Job, JobState, Kind, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
 from maskline.requests import Priority
@@ -148,10 +148,10 @@ class JobStore(Protocol):
 class LeaseStore(Protocol):
     """The worker's side: one attempt holds a job by a lease that it must renew."""
 
-    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
-        """The job that is next, with a new attempt number, running; None: there is nothing to do.
+    def claim(self, kind: Kind, worker: str, lease_s: float) -> Job | None:
+        """The job of this kind that is next, with a new attempt number, running; None: none waits.
 
-        Of the jobs of the hinted one's model and priority that is the oldest of the tenant whose turn it is.
+        That is the oldest of the tenant whose turn it is.
         """
         ...
 
@@ -163,9 +163,11 @@ class LeaseStore(Protocol):
         """Give the job back to the queue; False: it was no longer held."""
         ...
 
-    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+    def finish(self, job_id: str, attempt: int, outcome: Outcome, *, is_noted: bool = True) -> bool:
         """End the job; True also if it has ended so by this attempt before. False: it was no longer held by
         this attempt, and nothing changed.
+
+        ``is_noted``: the attempt's files in the bucket say so; else ``HousekeepingStore.unnoted`` gives it.
 
         Raises:
             JobStoreUnavailable: the store lost its memory, and with it who held the job.
@@ -183,15 +185,29 @@ class RebuildingStore(Protocol):
         """The number of the store's memory, from 1; None: it has none, and is to be filled."""
         ...
 
-    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
-        """Put a job in as it was or as it ended; False: it is there, and stays as it is.
+    def begin_rebuild(self) -> str:
+        """A name for a new rebuild, which the store keeps until another one begins, or the epoch.
 
-        An end after ``tell_after_ms`` (since 1970) becomes an event once more, under the same id.
+        It goes with the store's memory: while it is there, so is all that was put in under it.
         """
         ...
 
-    def begin_epoch(self, number: int) -> None:
-        """Everything is in."""
+    def restore(self, rebuild: str, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+        """Put a job in as it was or as it ended; False: it is there, and stays as it is.
+
+        An end after ``tell_after_ms`` (since 1970) becomes an event once more, under the same id.
+
+        Raises:
+            RebuildOvertaken: the store does not keep this name of a ``rebuild`` any more.
+        """
+        ...
+
+    def begin_epoch(self, rebuild: str, number: int) -> None:
+        """Everything is in.
+
+        Raises:
+            RebuildOvertaken: it is not: the store does not keep this name of a ``rebuild`` any more.
+        """
         ...
 
     def lead(self, name: str, holder: str, for_s: float) -> bool:
@@ -212,6 +228,15 @@ class HousekeepingStore(Protocol):
 
     def queue_depth(self) -> int:
         """Jobs that wait."""
+        ...
+
+    def unnoted(self, older_than_s: float, limit: int) -> list[str]:
+        """Ids of jobs that ended before this time, and not by an attempt whose files say so, earliest end
+        first. They come again until they are ``noted`` or forgotten."""
+        ...
+
+    def noted(self, job_id: str) -> None:
+        """The bucket has the end of this job."""
         ...
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
@@ -333,7 +358,7 @@ class BatchStore(Protocol):
     """The records of batches. Every call is atomic, and raises ``JobStoreUnavailable`` as the job store's."""
 
     def create(self, batch: Batch, max_active: int) -> None:
-        """Keep a new batch.
+        """Keep a new batch; one that is there stays as it is.
 
         Raises:
             QueueFull: ``max_active`` have not ended yet.
@@ -455,8 +480,8 @@ class ChunkStore(Protocol):
         ...
 
     def take_in_hand(self, chunk: ChunkKey, line: int) -> bool:
-        """Note that this line's item is run alone, so that it is known whose fault it is if the worker is
-        lost; False: the chunk is no longer held."""
+        """Note that this line's item is run now, alone, so that it is known whose fault it is if the worker
+        is lost; or ``ALL_LINES``, that all are run together. False: the chunk is no longer held."""
         ...
 
     def finish(self, chunk: ChunkKey, end: ChunkEnd, items: int) -> bool:
@@ -531,7 +556,8 @@ class Outbox(Protocol):
 
     def retry(self, delivery: Delivery, in_s: float) -> float:
         """Keep a delivery as it is given, and make it due again later. The seconds for which its endpoint has
-        failed, with no pause of ``FAILING_GAP_S`` in between; 0 for a job's own webhook."""
+        failed, with no pause of ``FAILING_GAP_S`` in between; 0 for a job's own webhook, and for an endpoint
+        that was removed or disabled meanwhile."""
         ...
 
     def bury(self, delivery: Delivery) -> None:

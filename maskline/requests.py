@@ -5,16 +5,16 @@ Coordinates are pixels of the upright image (after EXIF orientation, unless ``au
 with the origin in the top left corner, x to the right and y down.
 """
 
-from base64 import b64decode
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from maskline.errors import Fault
 from maskline.plain_words import Right
 from maskline.run_lengths import RunLengthMask
+from maskline.webhook_secret import WebhookSecret
 from maskline.wire import FreeObject, WireModel
 
 MAX_PROMPTS = 1024
@@ -149,30 +149,12 @@ def _has_other(info: ValidationInfo) -> bool:
     return any(info.data.get(field, ...) is not None for field in ("box", "mask"))
 
 
-def _whole_secret(secret: str) -> str:
-    try:
-        length = len(b64decode(secret.removeprefix("whsec_"), validate=True))
-    except ValueError as error:
-        raise ValueError("what follows whsec_ is not base64, with its padding") from error
-    if not 24 <= length <= 64:
-        raise ValueError(f"whsec_ is followed by base64 of {length} bytes; give 24 to 64")
-    return secret
-
-
 WebhookUrl = Annotated[
     str,
     Field(pattern=r"^https?://[^\s]+$", max_length=2048),
     Right("give an http or https URL of at most 2048 characters"),
 ]
 """Where events are posted."""
-
-WebhookSecret = Annotated[
-    str,
-    Field(pattern=r"^whsec_[A-Za-z0-9+/=]{32,88}$"),
-    Right("give whsec_ and the base64 of 24 to 64 bytes"),
-    AfterValidator(_whole_secret),
-]
-"""Signing secret as Standard Webhooks writes it: ``whsec_`` and base64 of 24 to 64 bytes."""
 
 
 class Webhook(WireModel):

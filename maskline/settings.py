@@ -12,6 +12,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Secret,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -22,6 +23,7 @@ from pydantic_core import ErrorDetails, from_json
 from maskline.keys import Tenant
 from maskline.limits import MaxQueued, SubmitBurst, SubmitRate, TenantLimits
 from maskline.plain_words import Right, words
+from maskline.webhook_secret import WebhookSecret
 from maskline.wire import WireModel
 
 ENVIRONMENT_PREFIX = "MASKLINE_"
@@ -82,8 +84,8 @@ class Settings(BaseModel):
     Unset: no key is asked for, and the API listens on loopback alone."""
     url_secret: SecretStr | None = None
     """Signs the artifact URLs that the API serves itself; must be the same in all API processes."""
-    webhook_secret: SecretStr | None = None
-    """Signs webhooks whose job gives no secret of its own (`whsec_…`)."""
+    webhook_secret: Secret[WebhookSecret] | None = None
+    """Signs webhooks whose job gives no secret of its own: `whsec_` and base64 of 24 to 64 bytes."""
     outgoing_allow: tuple[str, ...] = ()
     """Hosts or networks, by commas, that image URLs and webhooks may reach although they are not public."""
     label_studios: dict[Tenant, LabelStudio] = {}
@@ -215,7 +217,7 @@ class Settings(BaseModel):
             *(getattr(self, name) for name in type(self).model_fields),
             *(studio.token for studio in self.label_studios.values()),
         )
-        return [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        return [value.get_secret_value() for value in values if isinstance(value, (Secret, SecretStr))]
 
     def limits_of(self, tenant: str) -> TenantLimits:
         """What a tenant may submit."""

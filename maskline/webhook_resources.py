@@ -5,7 +5,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, field_validator
 
-from maskline.requests import WebhookSecret, WebhookUrl
+from maskline.requests import WebhookUrl
+from maskline.webhook_secret import WebhookSecret
 from maskline.webhooks import EVERY_END, DisabledReason, EndpointEvent
 from maskline.wire import WireModel
 

@@ -49,7 +49,7 @@ class LeaseKeeper:
         *,
         lease_s: float,
         deadline_s: float,
-        on_failed: Callable[[str], None],
+        on_failed: Callable[[str], object],
         on_wedged: Callable[[], None],
     ) -> None:
         """``on_failed`` is called with the id of a job that was failed because it ran longer than
@@ -113,5 +113,5 @@ class LeaseKeeper:
         failure = Failure(
             code=DeadlineExceeded.code, message=f"the job ran longer than {self._deadline_s:g} s"
         )
-        if self._store.finish(lease.job.id, lease.job.attempt, Outcome(failure=failure)):
+        if self._store.finish(lease.job.id, lease.job.attempt, Outcome(failure=failure), is_noted=False):
             self._on_failed(lease.job.id)

@@ -18,28 +18,22 @@ from pydantic import ValidationError
 
 from maskline.artifacts import EPOCHS, RESULTS, SUBMISSIONS, Artifact, end_key, epoch_key, job_of, result_key
 from maskline.codec import EndDocument, NotASubmission, SubmissionDocument, split_submission
-from maskline.errors import ArtifactNotFound, DependencyError
-from maskline.jobs import Job, JobState
+from maskline.errors import ArtifactNotFound, DependencyError, RebuildOvertaken
+from maskline.jobs import KEEP_EXPIRED_S, Job, JobState
 from maskline.ports import ArtifactStore, RebuildingStore, StoredObject
 from worker.periodic import Periodic
 
 logger = structlog.get_logger(module=__name__)
 
 _LEAD_S = 10.0
-_TOGETHER = 64  # jobs, within less than the lead
+_TOGETHER = 64  # jobs handed to the threads at once; a bucket may hold millions
 _AT_ONCE = 16  # reads of the bucket
 _TAIL_BYTES = 1 << 14  # of a submission, in which its document is nearly always whole
 _RETRY_AFTER_S = (0.05, 0.2, 0.5, 1.0)
-_PER_EPOCH = 1000  # attempts and versions of a job within an epoch are fewer
+PER_EPOCH = 1000  #: attempts and versions of a job within an epoch are fewer
 _TELL_S = 3 * 24 * 3600.0  # for so long a webhook may be tried: an end as late may not have been told
-_KEEP_EXPIRED_S = 24 * 3600.0
-
 
 _ENDS = frozenset({Artifact.PREDICTION, Artifact.FAILURE})
-
-
-class LeadLost(Exception):
-    """Another worker rebuilds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,12 +79,14 @@ class Rebuilder:
         Raises:
             DependencyError: Redis or the bucket does not answer; calling again finishes it.
         """
-        if self._store.epoch() is not None or not self._store.lead("rebuild", self._holder, _LEAD_S):
+        if self._store.epoch() is not None or not self._keep_lead():
             return
         lead = Periodic("rebuilder's lead", _LEAD_S / 4, self._keep_lead)
         lead.start()
         try:
             self._rebuild()
+        except RebuildOvertaken:
+            logger.warning("the records are lost again, or another worker makes them anew")
         finally:
             lead.stop()
 
@@ -99,19 +95,16 @@ class Rebuilder:
 
     def _rebuild(self) -> None:
         began = time.monotonic()
+        rebuild = self._store.begin_rebuild()  # first: what is put in before it could be lost unnoticed
         number = 1 + max(map(_epoch_of, self._artifacts.keys(EPOCHS)), default=0)
         self._artifacts.put(epoch_key(number), b"", "text/plain")
         for restore in self._others:
             restore()
-        try:
-            jobs = self._restore_jobs(number)
-        except LeadLost:
-            logger.warning("another worker makes the records anew", epoch=number)
-            return
-        self._store.begin_epoch(number)
+        jobs = self._restore_jobs(rebuild, number)
+        self._store.begin_epoch(rebuild, number)
         logger.warning("records made anew", epoch=number, jobs=jobs, s=round(time.monotonic() - began, 1))
 
-    def _restore_jobs(self, number: int) -> int:
+    def _restore_jobs(self, rebuild: str, number: int) -> int:
         """First those that have not ended, so that they run while the others are read."""
         restored = 0
         handled: set[str] = set()
@@ -123,11 +116,9 @@ class Rebuilder:
             )
             with ThreadPoolExecutor(_AT_ONCE, "rebuild") as threads:
                 while together := list(islice(remains, _TOGETHER)):
-                    for restores in threads.map(partial(self._restore, number), together):
+                    for restores in threads.map(partial(self._restore, rebuild, number), together):
                         restored += restores
                     handled.update(one.job_id for one in together if is_first)
-                    if not self._keep_lead():
-                        raise LeadLost
         return restored
 
     def _remains(self) -> Iterator[_Remains]:
@@ -147,16 +138,16 @@ class Rebuilder:
                     results=_by_attempt(result_files) if result_id == job_id else {},
                 )
 
-    def _restore(self, number: int, remains: _Remains) -> bool:
+    def _restore(self, rebuild: str, number: int, remains: _Remains) -> bool:
         """Restore one job; a call that fails now and then must not make all be read anew."""
         for wait_s in _RETRY_AFTER_S:
             try:
-                return self._restore_now(number, remains)
+                return self._restore_now(rebuild, number, remains)
             except DependencyError:
                 time.sleep(wait_s)
-        return self._restore_now(number, remains)
+        return self._restore_now(rebuild, number, remains)
 
-    def _restore_now(self, number: int, remains: _Remains) -> bool:
+    def _restore_now(self, rebuild: str, number: int, remains: _Remains) -> bool:
         now_ms = time.time_ns() // 1_000_000
         try:
             document = self._document(remains.submission)
@@ -166,7 +157,7 @@ class Rebuilder:
         except (NotASubmission, ValidationError):
             logger.error("not restored, for its documents are damaged", job=remains.job_id)
             return False
-        return self._store.restore(job, document.idempotency, now_ms - int(_TELL_S * 1000))
+        return self._store.restore(rebuild, job, document.idempotency, now_ms - int(_TELL_S * 1000))
 
     def _accepted(self, number: int, job_id: str, document: SubmissionDocument, now_ms: int) -> Job:
         """The job as it was accepted, in this epoch."""
@@ -179,8 +170,8 @@ class Rebuilder:
             result_fingerprint=document.result_fingerprint,
             created_ms=created_ms,
             expires_ms=document.expires_ms or created_ms + self._job_expiry_ms,
-            version=number * _PER_EPOCH,
-            attempt=(number - 1) * _PER_EPOCH,
+            version=number * PER_EPOCH,
+            attempt=(number - 1) * PER_EPOCH,
         )
 
     def _document(self, key: str) -> SubmissionDocument:
@@ -204,7 +195,7 @@ class Rebuilder:
             if Artifact.FAILURE in ages_s and (told := self._as_told(job, failure_key)):
                 return told
         if job.expires_ms <= now_ms:
-            expires_ms = now_ms + int(_KEEP_EXPIRED_S * 1000)
+            expires_ms = now_ms + int(KEEP_EXPIRED_S * 1000)
             return replace(job, state=JobState.EXPIRED, finished_ms=now_ms, expires_ms=expires_ms)
         return job
 

@@ -19,7 +19,7 @@ from maskline.errors import (
     ServiceError,
 )
 from maskline.image_header import ImageLimits
-from maskline.jobs import Failure, Job, Outcome, Timings
+from maskline.jobs import Failure, Job, Kind, Outcome, Timings
 from maskline.ports import ArtifactStore, LeaseStore
 from maskline.requests import Output, Priority, Subtask, outside
 from worker.batcher import Modelled
@@ -87,13 +87,13 @@ class Runner:
         self._images: SizedCache[Image] = SizedCache(image_cache_bytes, lambda image: image.nbytes)
         self._pool = ThreadPoolExecutor(_AT_ONCE, "files")
 
-    def run(self, hinted_id: str) -> None:
-        """Run the job that is next of the hinted one's kind; if none waits, there is nothing to do.
+    def run(self, kind: Kind) -> None:
+        """Run the job of this kind that is next; if none waits, there is nothing to do.
 
         Raises:
             JobStoreUnavailable: the record can't be reached; the lease will lapse and the job come back.
         """
-        job = self._leases.claim(hinted_id, self._worker, self._lease_s)
+        job = self._leases.claim(kind, self._worker, self._lease_s)
         if job is None:
             return
         with structlog.contextvars.bound_contextvars(**job.log_context()), self._keeper.holding(job) as lease:

@@ -258,10 +258,10 @@ class Runtime:
         """So many that the next run of the model is decoded while one is rendered."""
         return 2 * self._registry.specs[model].max_batch_size + _BESIDE_THE_MODEL
 
-    def _note_end(self, job_id: str) -> None:
+    def _note_end(self, job_id: str) -> bool:
+        """Whether the bucket has the end of the job, or there is none to be kept."""
         job = self._jobs.find(job_id)
-        if job is not None and job.state.is_final:
-            note_end(self._artifacts, job)
+        return job is None or not job.state.is_final or note_end(self._artifacts, job)
 
     def paint_overlay(self, job_id: str) -> None:
         """Paint the overlay of a job, unless another thread or worker does."""

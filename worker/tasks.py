@@ -5,7 +5,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.worker.request import Request
 
-from maskline.adapters.celery_queue import is_bulk
+from maskline.adapters.celery_queue import is_bulk, kind_of
 from maskline.batches import EXPORT_BATCH_TASK, RUN_CHUNK_TASK
 from maskline.jobs import RENDER_OVERLAY_TASK, SEGMENT_TASK
 from maskline.requests import Priority
@@ -15,21 +15,23 @@ from worker.runtime import Runtime
 def register_tasks(app: Celery, runtime: Runtime) -> None:
     """Tie the tasks and the worker's life to ``runtime``."""
 
-    def segment(task: Any, hinted_id: str) -> None:  # noqa: ANN401 (celery has no types)
-        with runtime.slots.one(_priority(task.request)):
+    def segment(task: Any, _hinted_id: str) -> None:  # noqa: ANN401 (celery has no types)
+        # That job may have ended or be gone; the message stands for one of its kind all the same.
+        kind = kind_of(_queue(task.request))
+        with runtime.slots.one(kind.priority):
             if not runtime.slots.is_closing:  # else the sweeper sends another message
-                runtime.runner.run(hinted_id)
+                runtime.runner.run(kind)
 
     def run_chunks(model: str) -> None:
         with runtime.slots.one(Priority.BULK):
             runtime.chunk_runner.run(model)
 
     def note_taken(request: Request, **_: object) -> None:
-        if _priority(request) is Priority.BULK:
+        if is_bulk(_queue(request)):
             runtime.slots.note_bulk_taken()
 
     def note_done(task: Any, **_: object) -> None:  # noqa: ANN401
-        if _priority(task.request) is Priority.BULK:
+        if is_bulk(_queue(task.request)):
             runtime.slots.note_bulk_done()
 
     app.task(segment, name=SEGMENT_TASK, bind=True)
@@ -43,5 +45,5 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
     signals.worker_shutdown.connect(lambda **_: runtime.stop(), weak=False)
 
 
-def _priority(request: Any) -> Priority:  # noqa: ANN401
-    return Priority.BULK if is_bulk(request.delivery_info["routing_key"]) else Priority.INTERACTIVE
+def _queue(request: Any) -> str:  # noqa: ANN401
+    return str(request.delivery_info["routing_key"])

@@ -1,41 +1,53 @@
-"""How many events go to one receiver at once, so that one which does not answer holds up nobody else."""
+"""How many events go to one receiver at once, and how many of one tenant, so that a receiver which does not
+answer holds up nobody else."""
 
 import threading
 import time
 from collections import defaultdict
 from urllib.parse import urlsplit
 
-_AT_ONCE = 8  # deliveries to one host
+_OF_A_HOST = 8  # deliveries to one host
 _SHORTEST_WAIT_S = 0.25
 
 
 class Lanes:
-    """A few places for each host that is called."""
+    """Places for calls, a few for each host, and for each tenant no more than are left for the others."""
 
-    def __init__(self) -> None:
-        """All are free."""
+    def __init__(self, places: int) -> None:
+        """All ``places`` are free."""
         self._lock = threading.Lock()
-        self._began: defaultdict[str, list[float]] = defaultdict(list)
+        self._free = places
+        self._of_hosts: defaultdict[str, list[float]] = defaultdict(list)
+        self._of_tenants: defaultdict[str, list[float]] = defaultdict(list)
 
-    def enter(self, url: str) -> float:
+    def enter(self, tenant: str, url: str) -> float:
         """0 if there is a place, which is taken now; else the seconds after which to ask again.
 
-        A host whose calls are done soon is asked for soon, one that hangs is not.
+        Who waits for calls that are done soon is told to ask soon, who waits for some that hang is not. A
+        tenant that is alone has half of the places at most, so the next one finds some whatever hangs.
         """
         with self._lock:
-            began = self._began[_host(url)]
-            if len(began) < _AT_ONCE:
-                began.append(time.monotonic())
-                return 0.0
-            return max(_SHORTEST_WAIT_S, time.monotonic() - began[0])
+            now, host = time.monotonic(), _host(url)
+            for began, most in ((self._of_hosts[host], _OF_A_HOST), (self._of_tenants[tenant], self._free)):
+                if len(began) >= most:
+                    return max([_SHORTEST_WAIT_S, *(now - first for first in began[:1])])
+            self._free -= 1
+            self._of_hosts[host].append(now)
+            self._of_tenants[tenant].append(now)
+            return 0.0
 
-    def leave(self, url: str) -> None:
+    def leave(self, tenant: str, url: str) -> None:
         """Give a place back."""
         with self._lock:
-            host = _host(url)
-            self._began[host].pop(0)
-            if not self._began[host]:
-                del self._began[host]
+            self._free += 1
+            _end_first(self._of_hosts, _host(url))
+            _end_first(self._of_tenants, tenant)
+
+
+def _end_first(began: dict[str, list[float]], whose: str) -> None:
+    began[whose].pop(0)
+    if not began[whose]:
+        del began[whose]
 
 
 def _host(url: str) -> str:

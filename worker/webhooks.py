@@ -88,7 +88,7 @@ class WebhookDelivery:
         self._public_url = (public_url or "").rstrip("/")
         self._threads = ThreadPoolExecutor(_THREADS, "webhooks")
         self._free = threading.Semaphore(_THREADS)
-        self._lanes = Lanes()
+        self._lanes = Lanes(_THREADS)
 
     def deliver_due(self) -> None:
         """Look for a while, and begin to deliver what is due; a slow receiver holds up nobody else."""
@@ -117,7 +117,7 @@ class WebhookDelivery:
             parcel = self._pack(delivery)
             if parcel is None:
                 continue
-            if not (wait_s := self._lanes.enter(parcel.url)):
+            if not (wait_s := self._lanes.enter(delivery.tenant, parcel.url)):
                 return parcel
             self._outbox.postpone(delivery, wait_s)
         return None
@@ -179,7 +179,7 @@ class WebhookDelivery:
             _log_of(parcel.delivery).exception("webhook not delivered")
             self._broke(parcel)
         finally:
-            self._lanes.leave(parcel.url)
+            self._lanes.leave(parcel.delivery.tenant, parcel.url)
             self._free.release()
 
     def _deliver(self, parcel: _Parcel) -> None:

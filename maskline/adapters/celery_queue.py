@@ -20,7 +20,7 @@ from kombu.utils.scheduling import round_robin_cycle
 
 from maskline.batches import EXPORT_BATCH_TASK, RUN_CHUNK_TASK
 from maskline.errors import QueueUnavailable
-from maskline.jobs import INTERACTIVE_PER_BULK, RENDER_OVERLAY_TASK, SEGMENT_TASK
+from maskline.jobs import INTERACTIVE_PER_BULK, RENDER_OVERLAY_TASK, SEGMENT_TASK, Kind
 from maskline.ports import Hint
 from maskline.requests import Priority
 
@@ -69,6 +69,12 @@ def make_celery(
 def queue_name(model: str, priority: Priority) -> str:
     """The Celery queue for jobs of a model and a priority."""
     return f"{_JOBS}.{priority}.{model}"
+
+
+def kind_of(queue: str) -> Kind:
+    """The kind of the jobs that a queue of ``queue_name`` is for."""
+    _, priority, model = queue.split(".", 2)
+    return Kind(model, Priority(priority))
 
 
 def queue_names(models: Iterable[str]) -> list[str]:

@@ -3,12 +3,14 @@
 They keep the same promises as the drivers (one suite of tests holds both to them), within one process.
 """
 
+import secrets
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from operator import itemgetter
 from typing import BinaryIO
 
 from maskline.adapters.memory_webhooks import MemoryOutbox
@@ -19,10 +21,11 @@ from maskline.errors import (
     JobNotFound,
     JobStoreRebuilding,
     QueueFull,
+    RebuildOvertaken,
     TenantQueueFull,
     WorkerLost,
 )
-from maskline.jobs import MOVES, Failure, Job, JobState, Outcome
+from maskline.jobs import MOVES, Failure, Job, JobState, Kind, Outcome
 from maskline.keys import ApiKey
 from maskline.limits import Admission, TenantLimits
 from maskline.ports import Hint, Idempotency, Page, Reaped, StoredObject
@@ -46,15 +49,8 @@ class _Record:
     losses: int = 0
 
 
-_Kind = tuple[Priority, str]
-
-
-def _kind(job: Job) -> _Kind:
-    return job.request.priority, job.request.model or ""
-
-
 def _hint(job: Job) -> Hint:
-    return Hint(job.id, job.request.model or "", job.request.priority)
+    return Hint(job.id, *job.kind)
 
 
 def _now_ms() -> int:
@@ -69,12 +65,14 @@ class MemoryJobStore:
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     _records: dict[str, _Record] = field(default_factory=dict)
     _deleted: dict[str, None] = field(default_factory=dict)
+    _unnoted: dict[str, int] = field(default_factory=dict)
     _idempotency: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     _results: dict[tuple[str, str], str] = field(default_factory=dict)
     _leaders: dict[str, tuple[str, int]] = field(default_factory=dict)
-    _turns: dict[_Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
+    _turns: dict[Kind, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     _turn: int = 0
     _epoch: int | None = 1
+    _rebuild: str | None = None
     _changed: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
 
     # -- JobStore
@@ -117,7 +115,7 @@ class MemoryJobStore:
                 queued_ms=now,
                 expires_ms=now + job.expires_ms - job.created_ms,
             )
-            self._turns[_kind(job)].setdefault(job.tenant, self._turn)
+            self._turns[job.kind].setdefault(job.tenant, self._turn)
             self._records[job.id] = _Record(job=created, published_ms=now)
             return self.get(job.tenant, job.id)
 
@@ -167,18 +165,18 @@ class MemoryJobStore:
 
     def _place(self, job_id: str) -> int | None:
         with self._changed:
-            priority, model = _kind(self._records[job_id].job)
-            before = self._in_order((Priority.INTERACTIVE, model)) if priority is Priority.BULK else []
-            waiting = [*before, *self._in_order((priority, model))]
+            model, priority = self._records[job_id].job.kind
+            before = self._in_order(Kind(model, Priority.INTERACTIVE)) if priority is Priority.BULK else []
+            waiting = [*before, *self._in_order(Kind(model, priority))]
             return next((i for i, job in enumerate(waiting, 1) if job.id == job_id), None)
 
-    def _in_order(self, kind: _Kind) -> list[Job]:
+    def _in_order(self, kind: Kind) -> list[Job]:
         """The jobs of one kind that wait, as they would be claimed: the tenants take turns."""
         queues: defaultdict[str, list[Job]] = defaultdict(list)
         for record in sorted(
             self._records.values(), key=lambda record: (record.job.created_ms, record.job.id)
         ):
-            if record.job.state is JobState.QUEUED and _kind(record.job) == kind:
+            if record.job.state is JobState.QUEUED and record.job.kind == kind:
                 queues[record.job.tenant].append(record.job)
         turns = self._turns[kind]
         tenants = sorted(queues, key=lambda tenant: (turns[tenant], tenant))
@@ -188,7 +186,10 @@ class MemoryJobStore:
     def cancel(self, tenant: str, job_id: str) -> Job:
         with self._changed:
             job = self.get(tenant, job_id)
-            return job if job.state.is_final else self._move(job_id, JobState.CANCELLED)
+            if job.state.is_final:
+                return job
+            self._unnoted[job_id] = self.clock_ms()
+            return self._move(job_id, JobState.CANCELLED)
 
     def delete(self, tenant: str, job_id: str) -> None:
         with self._changed:
@@ -203,12 +204,9 @@ class MemoryJobStore:
 
     # -- LeaseStore
 
-    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
+    def claim(self, kind: Kind, worker: str, lease_s: float) -> Job | None:
         with self._changed:
-            hinted, now = self._records.get(hinted_id), self.clock_ms()
-            if hinted is None:
-                return None
-            kind = _kind(hinted.job)
+            now = self.clock_ms()
             job = next((job for job in self._in_order(kind) if job.expires_ms > now), None)
             if job is None:
                 return None
@@ -236,7 +234,7 @@ class MemoryJobStore:
             self._enqueue(job_id)
             return True
 
-    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+    def finish(self, job_id: str, attempt: int, outcome: Outcome, *, is_noted: bool = True) -> bool:
         with self._changed:
             if not self._holds(job_id, attempt):
                 known = self.find(job_id)
@@ -247,6 +245,8 @@ class MemoryJobStore:
             job = record.job = replace(record.job, timings=outcome.timings, failure=outcome.failure)
             if outcome.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
                 self._results[job.tenant, job.result_fingerprint] = job.id
+            if not is_noted:
+                self._unnoted[job_id] = self.clock_ms()
             self._move(job_id, outcome.state)
             return True
 
@@ -255,28 +255,37 @@ class MemoryJobStore:
     def epoch(self) -> int | None:
         return self._epoch
 
-    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+    def begin_rebuild(self) -> str:
+        self._rebuild = secrets.token_hex(8)
+        return self._rebuild
+
+    def restore(self, rebuild: str, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
         with self._changed:
-            if job.id in self._records or self._epoch is not None or job.id in self._deleted:
+            self._require_rebuild(rebuild)
+            if job.id in self._records or job.id in self._deleted:
                 return False
-            if idempotency is not None and job.state is JobState.QUEUED:
-                known = self._idempotency.get((job.tenant, idempotency.key))
-                if known is not None and known[1] != job.id:
-                    return False
-            self._turns[_kind(job)].setdefault(job.tenant, self._turn)
+            self._turns[job.kind].setdefault(job.tenant, self._turn)
             self._records[job.id] = _Record(job=replace(job, queued_ms=job.created_ms))
             self._end_turns(job)
             if idempotency is not None:
-                promised = (idempotency.fingerprint, job.id)
-                self._idempotency.setdefault((job.tenant, idempotency.key), promised)
+                key, promised = (job.tenant, idempotency.key), (idempotency.fingerprint, job.id)
+                self._idempotency[key] = max(
+                    promised, self._idempotency.get(key, promised), key=itemgetter(1)
+                )
             if job.state is JobState.SUCCEEDED and job.result_fingerprint is not None:
                 self._results[job.tenant, job.result_fingerprint] = job.id
             if job.finished_ms is not None and job.finished_ms > tell_after_ms:
                 self._emit(job)
             return True
 
-    def begin_epoch(self, number: int) -> None:
-        self._epoch = number
+    def begin_epoch(self, rebuild: str, number: int) -> None:
+        with self._changed:
+            self._require_rebuild(rebuild)
+            self._epoch, self._rebuild = number, None
+
+    def _require_rebuild(self, rebuild: str) -> None:
+        if self._rebuild != rebuild or self._epoch is not None:
+            raise RebuildOvertaken
 
     def lose_memory(self) -> None:
         """Be as a Redis after FLUSHALL."""
@@ -284,13 +293,14 @@ class MemoryJobStore:
             for forgotten in (
                 self._records,
                 self._deleted,
+                self._unnoted,
                 self._idempotency,
                 self._results,
                 self._leaders,
                 self._turns,
             ):
                 forgotten.clear()
-            self._turn, self._epoch = 0, None
+            self._turn, self._epoch, self._rebuild = 0, None, None
             self.outbox.lose_memory()
 
     def _require_memory(self) -> None:
@@ -310,6 +320,7 @@ class MemoryJobStore:
                     continue
                 message = f"{max_attempts} workers died or fell silent while they ran this job"
                 record.job = replace(record.job, failure=Failure(code=WorkerLost.code, message=message))
+                self._unnoted[job_id] = self.clock_ms()
                 self._move(job_id, JobState.FAILED)
                 failed.append(job_id)
             return Reaped(returned=tuple(returned), failed=tuple(failed))
@@ -325,6 +336,15 @@ class MemoryJobStore:
     def queue_depth(self) -> int:
         with self._changed:
             return sum(record.job.state is JobState.QUEUED for record in self._records.values())
+
+    def unnoted(self, older_than_s: float, limit: int) -> list[str]:
+        with self._changed:
+            before_ms = self.clock_ms() - int(older_than_s * 1000)
+            return [job_id for job_id, ended_ms in self._unnoted.items() if ended_ms <= before_ms][:limit]
+
+    def noted(self, job_id: str) -> None:
+        with self._changed:
+            self._unnoted.pop(job_id, None)
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         with self._changed:
@@ -349,6 +369,7 @@ class MemoryJobStore:
             if record := self._records.pop(job_id, None):
                 self._end_turns(record.job)
             self._deleted.pop(job_id, None)
+            self._unnoted.pop(job_id, None)
             self._changed.notify_all()
 
     def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:
@@ -404,7 +425,7 @@ class MemoryJobStore:
 
     def _end_turns(self, job: Job) -> None:
         """Let the tenant have no more turns where it has no more jobs of the kind."""
-        kind = _kind(job)
+        kind = job.kind
         if not any(waiting.tenant == job.tenant for waiting in self._in_order(kind)):
             self._turns[kind].pop(job.tenant, None)
 
@@ -424,7 +445,7 @@ class MemoryJobStore:
 
     def _enqueue(self, job_id: str) -> None:
         record, now = self._records[job_id], self.clock_ms()
-        self._turns[_kind(record.job)].setdefault(record.job.tenant, self._turn)
+        self._turns[record.job.kind].setdefault(record.job.tenant, self._turn)
         self._move(job_id, JobState.QUEUED)
         record.job = replace(record.job, queued_ms=now)
         record.published_ms = now

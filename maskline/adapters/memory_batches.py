@@ -10,6 +10,7 @@ from maskline.batches import (
     MAX_SUMMED_LABELS,
     SLOWEST,
     Batch,
+    BatchState,
     Chunk,
     ChunkEnd,
     ChunkKey,
@@ -65,6 +66,8 @@ class MemoryBatchStore:
 
     def create(self, batch: Batch, max_active: int) -> None:
         with self._lock:
+            if batch.id in self._records:
+                return
             if len(self.active(max_active)) >= max_active:
                 raise QueueFull(f"{max_active} batches have not ended yet; try again later")
             self._records[batch.id] = _Record(batch=batch)
@@ -141,7 +144,7 @@ class MemoryBatchStore:
                 record.plans.clear()
                 record.ready.clear()
                 counts = record.batch.counts.model_copy(update={"running": 0})
-                record.batch = replace(record.batch, is_paused=False, counts=counts)
+                record.batch = replace(record.batch, is_paused=False, is_retrying=False, counts=counts)
             return record.batch
 
     def cancel(self, tenant: str, batch_id: str) -> Batch:
@@ -167,6 +170,8 @@ class MemoryBatchStore:
                 return batch
             if not batch.progress.state.is_final:
                 raise BatchNotFinished(f"the batch {batch_id} goes on; wait for its end")
+            if batch.progress.state is not BatchState.SUCCEEDED:
+                raise BatchNotFinished(f"the batch {batch_id} has {batch.progress.state}; make another")
             if not batch.counts.failed:
                 raise BatchNotFinished(f"no item of the batch {batch_id} has failed")
             return self._change(batch, is_retrying=True)
@@ -266,8 +271,8 @@ class MemoryBatchStore:
                 if record is None or chunk.number not in record.plans:
                     continue
                 held = record.held[chunk.number]
-                held.losses += 1
                 if held.hand is not None:
+                    held.losses += 1
                     held.suspects[held.hand] = held.suspects.get(held.hand, 0) + 1
                     held.hand = None
                 record.ready.add(chunk.number)

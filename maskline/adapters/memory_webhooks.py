@@ -135,12 +135,13 @@ class MemoryOutbox:
                 return 0.0
             now = self.clock_ms()
             self._waiting[delivery.id] = _Waiting(delivery=delivery, due_ms=now + int(in_s * 1000))
-            if delivery.endpoint is None:
+            endpoint = self.endpoints.find(delivery.tenant, delivery.endpoint or "")
+            if endpoint is None or endpoint.disabled:
                 return 0.0
-            since, latest = self.endpoints.failing.get(delivery.endpoint, (now, now))
+            since, latest = self.endpoints.failing.get(endpoint.id, (now, now))
             if now - latest > FAILING_GAP_S * 1000:
                 since = now
-            self.endpoints.failing[delivery.endpoint] = since, now
+            self.endpoints.failing[endpoint.id] = since, now
             return (now - since) / 1000
 
     def bury(self, delivery: Delivery) -> None:

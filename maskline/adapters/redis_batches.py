@@ -6,6 +6,7 @@ from maskline.adapters.redis_connection import RedisConnection, translated
 from maskline.batches import (
     Batch,
     BatchRequest,
+    BatchState,
     ChunkEnd,
     ChunkPlan,
     Counts,
@@ -132,9 +133,11 @@ class RedisBatchStore:
     def retry(self, tenant: str, batch_id: str) -> Batch:
         batch = self.get(tenant, batch_id)
         if not self._connection.run("retry_batch", batch_id):
-            if batch.progress.state.is_final:
-                raise BatchNotFinished(f"no item of the batch {batch_id} has failed")
-            raise BatchNotFinished(f"the batch {batch_id} goes on; wait for its end")
+            if not batch.progress.state.is_final:
+                raise BatchNotFinished(f"the batch {batch_id} goes on; wait for its end")
+            if batch.progress.state is not BatchState.SUCCEEDED:
+                raise BatchNotFinished(f"the batch {batch_id} has {batch.progress.state}; make another")
+            raise BatchNotFinished(f"no item of the batch {batch_id} has failed")
         return self.get(tenant, batch_id)
 
     def delete(self, tenant: str, batch_id: str) -> None:

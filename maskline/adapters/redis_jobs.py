@@ -4,6 +4,7 @@ Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own 
 """
 
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -20,10 +21,11 @@ from maskline.errors import (
     JobNotFound,
     JobStoreRebuilding,
     QueueFull,
+    RebuildOvertaken,
     TenantQueueFull,
     WorkerLost,
 )
-from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome, Timings
+from maskline.jobs import Failure, ImageRef, Job, JobState, Kind, Outcome, Timings
 from maskline.ports import Hint, Idempotency, Page, Reaped
 from maskline.requests import Priority, SegmentationRequest
 from maskline.wire import WireModel
@@ -133,7 +135,7 @@ class RedisJobStore:
         max_queued_of_tenant: int | None = None,
     ) -> Job:
         webhook = job.request.webhook
-        hint = Hint(job.id, job.request.model or "", job.request.priority)
+        hint = Hint(job.id, *job.kind)
         broker_list, message = self._make_message(hint) if self._make_message else ("", "")
         status, *details = self._connection.run(
             "create",
@@ -281,8 +283,8 @@ class RedisJobStore:
 
     # -- LeaseStore
 
-    def claim(self, hinted_id: str, worker: str, lease_s: float) -> Job | None:
-        claimed = self._connection.run("claim", hinted_id, worker, int(lease_s * 1000))
+    def claim(self, kind: Kind, worker: str, lease_s: float) -> Job | None:
+        claimed = self._connection.run("claim", kind.model, kind.priority, worker, int(lease_s * 1000))
         if not claimed:
             return None
         job_id, record = claimed
@@ -293,14 +295,13 @@ class RedisJobStore:
         return set(self._connection.run("renew", int(lease_s * 1000), *flat)) if flat else set()
 
     def release(self, job_id: str, attempt: int) -> bool:
-        is_released = bool(self._connection.run("release", job_id, attempt))
-        job = self.find(job_id) if is_released else None
-        if job is not None and self._make_message is not None:
-            hint = Hint(job.id, job.request.model or "", job.request.priority)
+        kind = self._connection.run("release", job_id, attempt)
+        if kind and self._make_message is not None:
+            [hint] = _hints([(job_id, *kind)])
             self._connection.command("LPUSH", *self._make_message(hint))
-        return is_released
+        return bool(kind)
 
-    def finish(self, job_id: str, attempt: int, outcome: Outcome) -> bool:
+    def finish(self, job_id: str, attempt: int, outcome: Outcome, *, is_noted: bool = True) -> bool:
         ended = self._connection.run(
             "finish",
             job_id,
@@ -308,6 +309,7 @@ class RedisJobStore:
             outcome.state,
             _values_of(outcome.timings) if outcome.timings else "",
             outcome.failure.to_json() if outcome.failure else "",
+            int(is_noted),
         )
         if ended < 0:
             raise JobStoreRebuilding(REBUILDING)
@@ -319,7 +321,12 @@ class RedisJobStore:
         number = self._connection.command("GET", f"{self._prefix}epoch")
         return int(number) if number else None
 
-    def restore(self, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
+    def begin_rebuild(self) -> str:
+        rebuild = secrets.token_hex(8)
+        self._connection.command("SET", f"{self._prefix}rebuild", rebuild)
+        return rebuild
+
+    def restore(self, rebuild: str, job: Job, idempotency: Idempotency | None, tell_after_ms: int) -> bool:
         webhook = job.request.webhook
         restored = self._connection.run(
             "restore",
@@ -342,11 +349,15 @@ class RedisJobStore:
             idempotency.fingerprint if idempotency else "",
             self._idempotency_ms - (time.time_ns() // 1_000_000 - job.created_ms),
             tell_after_ms,
+            rebuild,
         )
+        if restored < 0:
+            raise RebuildOvertaken
         return bool(restored)
 
-    def begin_epoch(self, number: int) -> None:
-        self._connection.command("SET", f"{self._prefix}epoch", number)
+    def begin_epoch(self, rebuild: str, number: int) -> None:
+        if not self._connection.run("begin_epoch", rebuild, number):
+            raise RebuildOvertaken
 
     # -- HousekeepingStore
 
@@ -363,6 +374,12 @@ class RedisJobStore:
 
     def queue_depth(self) -> int:
         return int(self._connection.command("ZCARD", f"{self._prefix}published"))
+
+    def unnoted(self, older_than_s: float, limit: int) -> list[str]:
+        return list(self._connection.run("unnoted", int(older_than_s * 1000), limit))
+
+    def noted(self, job_id: str) -> None:
+        self._connection.command("ZREM", f"{self._prefix}unnoted", job_id)
 
     def expire(self, keep_s: float, limit: int) -> list[str]:
         return list(self._connection.run("expire", int(keep_s * 1000), limit))

@@ -91,6 +91,7 @@ class RedisOutbox:
             delivery.id,
             delivery.to_json(),
             int(in_s * 1000),
+            delivery.tenant,
             delivery.endpoint or "",
             int(FAILING_GAP_S * 1000),
         )

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from maskline.adapters.redis_connection import RedisConnection, translated
-from maskline.doctor.finding import Finding
+from maskline.doctor.finding import Finding, Health
 from maskline.errors import JobStoreUnavailable
 from maskline.settings import Settings
 
@@ -27,11 +27,13 @@ def look(settings: Settings) -> Iterator[Finding]:
             clock_s = connection.redis.time()[0]
         yield Finding.ok("redis", f"it answers, and is version {info['redis_version']}")
         yield _version(info)
-        yield _role(info)
+        yield (role := _role(info))
         yield _append_only(info)
         yield _eviction(info)
         yield _clock(clock_s)
         yield _neighbours(connection)
+        if role.health is Health.OK:  # else it can't be asked for any key
+            yield _records(connection)
     except JobStoreUnavailable as error:
         cause = error.__cause__ or error
         yield Finding.failed(
@@ -120,3 +122,24 @@ def _neighbours(connection: RedisConnection) -> Finding:
             "give Maskline a database of its own: another number at the end of MASKLINE_REDIS_URL",
         )
     return Finding.ok(check, "Maskline has it to itself")
+
+
+def _records(connection: RedisConnection) -> Finding:
+    check = "redis records"
+    with translated():
+        epoch, rebuilder = connection.redis.mget(
+            f"{connection.prefix}epoch", f"{connection.prefix}leader:rebuild"
+        )
+    if epoch:
+        return Finding.ok(check, f"whole; this is their epoch {epoch}")
+    if rebuilder:
+        return Finding.warning(
+            check,
+            f"they are gone, and {rebuilder} makes them anew from the bucket; until then calls get 503",
+            "wait for it; its log says when the records are made anew",
+        )
+    return Finding.failed(
+        check,
+        "there are none, and no worker makes them anew from the bucket; until then calls get 503",
+        "start a worker: python -m worker, with these settings; its log says what hinders it",
+    )

@@ -19,6 +19,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     yield _lives(settings)
     yield _limits(settings)
     yield _door(settings)
+    yield _signing(settings)
 
 
 def _recovery(settings: Settings) -> Finding:
@@ -118,3 +119,14 @@ def _door(settings: Settings) -> Finding:
             "set MASKLINE_ADMIN_KEY to a long random text, and make keys with maskline keys create",
         )
     return Finding.ok(check, "callers need a key")
+
+
+def _signing(settings: Settings) -> Finding:
+    check = "secret of artifact URLs"
+    if settings.url_secret is None and settings.s3_secret_key is None:
+        return Finding.failed(
+            check,
+            "there is none, and no MASKLINE_S3_SECRET_KEY to make one of: the API does not start",
+            "set MASKLINE_URL_SECRET to a long random text, the same for all API processes",
+        )
+    return Finding.ok(check, "given" if settings.url_secret else "made of MASKLINE_S3_SECRET_KEY")

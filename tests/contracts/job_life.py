@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from maskline.jobs import JobState, Outcome
+from maskline.jobs import JobState, Kind, Outcome
 from maskline.ports import Hint
 from maskline.requests import Priority
 from tests.contracts.job_store import FAILURE, MANY, SUCCESS, Store
@@ -82,11 +82,11 @@ class JobLife(RuleBasedStateMachine):
 
     # -- what workers do
 
-    @rule(hint=jobs, lapses=st.booleans())
-    def claim(self, hint: str, lapses: bool) -> None:
-        claimed = self.store.claim(hint, "w", LAPSED_S if lapses else LONG_S)
-        wanted = None if hint in self.deleted else self._next(self.expected[hint].priority)
-        assert (claimed and claimed.id) == wanted
+    @rule(priority=PRIORITIES, lapses=st.booleans())
+    def claim(self, priority: Priority, lapses: bool) -> None:
+        kind = Kind("grabcut", priority)
+        claimed = self.store.claim(kind, "w", LAPSED_S if lapses else LONG_S)
+        assert (claimed and claimed.id) == self._next(priority)
         if claimed is None:
             return
         known = self.expected[claimed.id]

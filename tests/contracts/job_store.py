@@ -14,9 +14,10 @@ from maskline.errors import (
     JobNotFound,
     JobStoreUnavailable,
     QueueFull,
+    RebuildOvertaken,
     TenantQueueFull,
 )
-from maskline.jobs import Failure, ImageRef, Job, JobState, Outcome
+from maskline.jobs import Failure, ImageRef, Job, JobState, Kind, Outcome
 from maskline.ports import (
     Hint,
     HousekeepingStore,
@@ -58,7 +59,7 @@ def place(store: Store, job: Job) -> int | None:
 
 
 def run(store: Store, job: Job, outcome: Outcome = SUCCESS) -> Job:
-    claimed = store.claim(job.id, "w", LEASE_S)
+    claimed = store.claim(job.kind, "w", LEASE_S)
     assert claimed is not None
     assert store.finish(job.id, claimed.attempt, outcome)
     return store.get(job.tenant, job.id)
@@ -179,17 +180,17 @@ class JobStoreContract:
 
     def test_a_claim_hands_out_the_next_attempt_once(self, store: Store) -> None:
         job = submit(store, make_job())
-        claimed = store.claim(job.id, "w1", LEASE_S)
+        claimed = store.claim(job.kind, "w1", LEASE_S)
         assert claimed is not None
         assert (claimed.state, claimed.attempt, claimed.worker) == (JobState.RUNNING, 1, "w1")
         assert claimed.started_ms is not None
-        assert store.claim(job.id, "w2", LEASE_S) is None
-        assert store.claim("0" * 32, "w2", LEASE_S) is None
+        assert store.claim(job.kind, "w2", LEASE_S) is None
+        assert store.claim(Kind("another", Priority.INTERACTIVE), "w2", LEASE_S) is None
 
     def test_only_one_of_many_claims_wins(self, store: Store) -> None:
         job = submit(store, make_job())
         with ThreadPoolExecutor(8) as threads:
-            claims = list(threads.map(lambda i: store.claim(job.id, f"w{i}", LEASE_S), range(32)))
+            claims = list(threads.map(lambda i: store.claim(job.kind, f"w{i}", LEASE_S), range(32)))
         assert sum(claim is not None for claim in claims) == 1
 
     @pytest.mark.parametrize(
@@ -203,17 +204,17 @@ class JobStoreContract:
         assert not store.finish(job.id, job.attempt, FAILURE if outcome is SUCCESS else SUCCESS)
         assert not store.finish(job.id, job.attempt + 1, outcome)
         assert not store.release(job.id, job.attempt)
-        assert store.claim(job.id, "w", LEASE_S) is None
+        assert store.claim(job.kind, "w", LEASE_S) is None
         assert store.cancel("default", job.id) == job
         assert store.get("default", job.id) == job
 
     def test_an_attempt_that_was_overtaken_can_not_end_the_job(self, store: Store) -> None:
         job = submit(store, make_job())
-        slow = store.claim(job.id, "slow", LAPSED_S)
+        slow = store.claim(job.kind, "slow", LAPSED_S)
         assert slow is not None
         time.sleep(0.01)
         assert store.reap(5, MANY).returned == (Hint(job.id, "grabcut", Priority.INTERACTIVE),)
-        fast = store.claim(job.id, "fast", LEASE_S)
+        fast = store.claim(job.kind, "fast", LEASE_S)
         assert fast is not None
         assert fast.attempt == slow.attempt + 1
         assert store.renew([(job.id, slow.attempt)], LEASE_S) == {job.id}
@@ -224,7 +225,7 @@ class JobStoreContract:
 
     def test_a_renewed_lease_does_not_lapse(self, store: Store) -> None:
         job = submit(store, make_job())
-        claimed = store.claim(job.id, "w", LAPSED_S)
+        claimed = store.claim(job.kind, "w", LAPSED_S)
         assert claimed is not None
         assert store.renew([(job.id, claimed.attempt)], LEASE_S) == set()
         assert store.renew([], LEASE_S) == set()
@@ -235,7 +236,7 @@ class JobStoreContract:
     def test_a_released_job_waits_again_and_that_is_no_loss(self, store: Store) -> None:
         job = submit(store, make_job())
         for attempt in range(1, 5):
-            claimed = store.claim(job.id, "w", LEASE_S)
+            claimed = store.claim(job.kind, "w", LEASE_S)
             assert claimed is not None
             assert claimed.attempt == attempt
             assert store.release(job.id, attempt)
@@ -245,10 +246,10 @@ class JobStoreContract:
     def test_a_job_that_loses_its_workers_is_failed(self, store: Store) -> None:
         job = submit(store, make_job())
         for _ in range(2):
-            assert store.claim(job.id, "w", LAPSED_S) is not None
+            assert store.claim(job.kind, "w", LAPSED_S) is not None
             time.sleep(0.01)
             assert store.reap(3, MANY).returned == (Hint(job.id, "grabcut", Priority.INTERACTIVE),)
-        assert store.claim(job.id, "w", LAPSED_S) is not None
+        assert store.claim(job.kind, "w", LAPSED_S) is not None
         time.sleep(0.01)
         assert store.reap(3, MANY) == Reaped(returned=(), failed=(job.id,))
         failed = store.get("default", job.id)
@@ -258,7 +259,7 @@ class JobStoreContract:
 
     def test_a_cancelled_job_is_lost_to_its_attempt(self, store: Store) -> None:
         job = submit(store, make_job())
-        claimed = store.claim(job.id, "w", LEASE_S)
+        claimed = store.claim(job.kind, "w", LEASE_S)
         assert claimed is not None
         assert store.cancel("default", job.id).state is JobState.CANCELLED
         assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
@@ -267,7 +268,7 @@ class JobStoreContract:
 
     def test_a_deleted_job_is_gone_for_its_attempt(self, store: Store) -> None:
         job = submit(store, make_job())
-        claimed = store.claim(job.id, "w", LEASE_S)
+        claimed = store.claim(job.kind, "w", LEASE_S)
         assert claimed is not None
         store.delete("default", job.id)
         assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
@@ -287,10 +288,10 @@ class JobStoreContract:
         order = [mine[0], yours[0], mine[1], yours[1], mine[2], mine[3]]
         assert [place(store, job) for job in order] == [1, 2, 3, 4, 5, 6]
         assert place(store, alien) == 1
-        claimed = [store.claim(yours[1].id, "w", LEASE_S) for _ in range(2)]  # the hint says of which kind
+        claimed = [store.claim(yours[1].kind, "w", LEASE_S) for _ in range(2)]
         newcomer = submit(store, make_job(tenant="c"))
         assert place(store, newcomer) == 3
-        claimed += [store.claim(newcomer.id, "w", LEASE_S) for _ in range(6)]
+        claimed += [store.claim(newcomer.kind, "w", LEASE_S) for _ in range(6)]
         ids = [job.id if job else None for job in claimed]
         assert ids == [job.id for job in (*order[:4], newcomer, *order[4:])] + [None]
         assert place(store, alien) == 1
@@ -299,12 +300,12 @@ class JobStoreContract:
         submit_in_order(store, *(make_job(tenant="b") for _ in range(3)))
         for _ in range(3):
             hint = submit(store, make_job(tenant="a"))
-            turns = [store.claim(hint.id, "w", LEASE_S) for _ in range(2)]
+            turns = [store.claim(hint.kind, "w", LEASE_S) for _ in range(2)]
             assert {job.tenant for job in turns if job} == {"a", "b"}
 
     def test_a_job_that_comes_back_keeps_its_place(self, store: Store) -> None:
         first, second = submit_in_order(store, make_job(), make_job())
-        claimed = store.claim(second.id, "w", LEASE_S)
+        claimed = store.claim(second.kind, "w", LEASE_S)
         assert claimed is not None
         assert claimed.id == first.id
         assert store.release(first.id, claimed.attempt)
@@ -314,10 +315,10 @@ class JobStoreContract:
         cancelled, deleted, waiting = submit_in_order(store, make_job(), make_job(), make_job())
         store.cancel("default", cancelled.id)
         store.delete("default", deleted.id)
-        assert store.claim(deleted.id, "w", LEASE_S) is None
-        claimed = store.claim(cancelled.id, "w", LEASE_S)
+        claimed = store.claim(deleted.kind, "w", LEASE_S)
         assert claimed is not None
         assert claimed.id == waiting.id
+        assert store.claim(cancelled.kind, "w", LEASE_S) is None
 
     def test_interactive_jobs_come_before_bulk_ones(self, store: Store) -> None:
         bulk = submit(store, make_job(priority=Priority.BULK))
@@ -326,7 +327,7 @@ class JobStoreContract:
         time.sleep(0.002)
         second = submit(store, make_job())
         assert [place(store, job) for job in (first, second, bulk)] == [1, 2, 3]
-        store.claim(first.id, "w", LEASE_S)
+        store.claim(first.kind, "w", LEASE_S)
         assert [place(store, job) for job in (first, second, bulk)] == [None, 1, 2]
         assert store.queue_depth() == 2
 
@@ -336,7 +337,7 @@ class JobStoreContract:
         time.sleep(0.01)
         assert store.unpublished(0.005, MANY) == [Hint(job.id, "grabcut", Priority.BULK)]
         assert store.unpublished(60, MANY) == []
-        store.claim(job.id, "w", LEASE_S)
+        store.claim(job.kind, "w", LEASE_S)
         time.sleep(0.01)
         assert store.unpublished(0.005, MANY) == []
 
@@ -372,10 +373,10 @@ class JobStoreContract:
 
     def test_a_job_that_did_not_end_in_time_expires_and_is_kept_a_while(self, store: Store) -> None:
         waiting, running = (submit(store, make_job(lives_s=0.05)) for _ in range(2))
-        claimed = store.claim(running.id, "w", LEASE_S)
+        claimed = store.claim(running.kind, "w", LEASE_S)
         assert claimed is not None
         time.sleep(0.06)
-        assert store.claim(waiting.id, "w", LEASE_S) is None
+        assert store.claim(waiting.kind, "w", LEASE_S) is None
         assert store.expire(0.05, MANY) == []
         assert {store.get("default", job.id).state for job in (waiting, running)} == {JobState.EXPIRED}
         assert not store.finish(running.id, claimed.attempt, SUCCESS)
@@ -409,13 +410,36 @@ class JobStoreContract:
         store.let_expire([ended.id], 60)
         assert store.expire(60, MANY) == []
 
+    # -- ends that the bucket is to be told of
+
+    def test_an_end_that_no_attempt_s_files_tell_of_is_unnoted(self, store: Store) -> None:
+        cancelled, lost, late, ended, gone = submit_in_order(store, *(make_job() for _ in range(5)))
+        store.cancel("default", cancelled.id)
+        claimed = store.claim(lost.kind, "w", LAPSED_S)
+        assert claimed is not None
+        time.sleep(0.002)
+        assert store.reap(1, MANY).failed == (lost.id,)
+        time.sleep(0.002)  # ends of one millisecond are in no order
+        claimed = store.claim(late.kind, "w", LEASE_S)
+        assert claimed is not None
+        assert store.finish(late.id, claimed.attempt, FAILURE, is_noted=False)
+        run(store, ended, FAILURE)
+        store.cancel("default", gone.id)
+        store.delete("default", gone.id)
+        assert store.unnoted(60, MANY) == []
+        assert store.unnoted(0, MANY) == [cancelled.id, lost.id, late.id]
+        assert store.unnoted(0, 1) == [cancelled.id]
+        store.noted(cancelled.id)
+        assert store.cancel("default", cancelled.id).state is JobState.CANCELLED
+        assert store.unnoted(0, MANY) == [lost.id, late.id]
+
     # -- a memory that was lost
 
     def test_a_store_without_memory_takes_and_denies_nothing(
         self, store: Store, lose_memory: Callable[[], None]
     ) -> None:
         job = submit(store, make_job())
-        claimed = store.claim(job.id, "w", LEASE_S)
+        claimed = store.claim(job.kind, "w", LEASE_S)
         assert claimed is not None
         assert store.epoch() == 1
         lose_memory()
@@ -431,8 +455,8 @@ class JobStoreContract:
             with pytest.raises(JobStoreUnavailable):
                 call()
         assert store.renew([(job.id, claimed.attempt)], LEASE_S) == {job.id}
-        assert store.claim(job.id, "w", LEASE_S) is None
-        store.begin_epoch(2)
+        assert store.claim(job.kind, "w", LEASE_S) is None
+        store.begin_epoch(store.begin_rebuild(), 2)
         assert store.epoch() == 2
         with pytest.raises(JobNotFound):
             store.get("default", job.id)
@@ -443,55 +467,96 @@ class JobStoreContract:
     ) -> None:
         promise = Idempotency(key="k", fingerprint="f")
         job = submit(store, make_job(), idempotency=promise)
-        held = store.claim(job.id, "w", LEASE_S)
+        held = store.claim(job.kind, "w", LEASE_S)
         assert held is not None
         lose_memory()
-        assert store.restore(replace(job, attempt=1000, version=1000, place=None), promise, 0)
-        assert not store.restore(replace(job, attempt=2000), promise, 0)
-        store.begin_epoch(2)
+        rebuild = store.begin_rebuild()
+        assert store.restore(rebuild, replace(job, attempt=1000, version=1000, place=None), promise, 0)
+        assert not store.restore(rebuild, replace(job, attempt=2000), promise, 0)
+        store.begin_epoch(rebuild, 2)
         assert store.get("default", job.id) == replace(job, attempt=1000, version=1000, place=1)
         assert store.recall("default", promise) == store.get("default", job.id)
         assert store.unpublished(60, MANY) == [Hint(job.id, "grabcut", Priority.INTERACTIVE)]
         assert store.page("default", state=JobState.QUEUED, model=None, size=5, token=None).jobs
-        again = store.claim(job.id, "w", LEASE_S)
+        again = store.claim(job.kind, "w", LEASE_S)
         assert again is not None
         assert again.attempt == 1001
         assert not store.finish(job.id, held.attempt, SUCCESS)
         assert store.finish(job.id, again.attempt, SUCCESS)
 
-    def test_what_was_deleted_or_refused_or_comes_too_late_is_not_restored(
-        self, store: Store, lose_memory: Callable[[], None]
+    @pytest.mark.parametrize("latest_first", [False, True])
+    def test_of_jobs_with_one_key_all_are_restored_and_the_key_is_the_latest_s(
+        self, store: Store, lose_memory: Callable[[], None], latest_first: bool
     ) -> None:
         promise = Idempotency(key="k", fingerprint="f")
         now_ms = time.time_ns() // 1_000_000
-        refused, accepted, deleted, late = (
-            replace(make_job(), created_ms=now_ms, expires_ms=now_ms + 3_600_000) for _ in range(4)
+        jobs = [
+            replace(make_job(), id=f"{n:032x}", created_ms=now_ms, expires_ms=now_ms + 3_600_000)
+            for n in range(2)
+        ]
+        lose_memory()
+        rebuild = store.begin_rebuild()
+        for job in jobs[::-1] if latest_first else jobs:
+            assert store.restore(rebuild, job, promise, 0)
+        store.begin_epoch(rebuild, 2)
+        assert all(store.find(job.id) for job in jobs)
+        assert store.recall("default", promise) == store.get("default", jobs[-1].id)
+
+    def test_what_was_deleted_or_comes_too_late_is_not_restored(
+        self, store: Store, lose_memory: Callable[[], None]
+    ) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        deleted, late = (
+            replace(make_job(), created_ms=now_ms, expires_ms=now_ms + 3_600_000) for _ in range(2)
         )
         lose_memory()
-        assert store.restore(accepted, promise, 0)
-        assert not store.restore(refused, promise, 0)
-        assert store.restore(deleted, None, 0)
+        rebuild = store.begin_rebuild()
+        assert store.restore(rebuild, deleted, None, 0)
         store.delete("default", deleted.id)
-        assert not store.restore(deleted, None, 0)
-        store.begin_epoch(2)
-        assert not store.restore(late, None, 0)
-        for job in (refused, deleted, late):
+        assert not store.restore(rebuild, deleted, None, 0)
+        store.begin_epoch(rebuild, 2)
+        with pytest.raises(RebuildOvertaken):
+            store.restore(rebuild, late, None, 0)
+        for job in (deleted, late):
             assert store.find(job.id) is None
-        assert store.recall("default", promise) == store.get("default", accepted.id)
+
+    @pytest.mark.parametrize("is_wiped", [True, False], ids=["wiped again", "overtaken by another"])
+    def test_an_overtaken_rebuild_puts_nothing_in_and_begins_no_epoch(
+        self, store: Store, lose_memory: Callable[[], None], is_wiped: bool
+    ) -> None:
+        job = submit(store, make_job())
+        lose_memory()
+        rebuild = store.begin_rebuild()
+        if is_wiped:
+            lose_memory()
+        later = store.begin_rebuild()
+        with pytest.raises(RebuildOvertaken):
+            store.restore(rebuild, job, None, 0)
+        with pytest.raises(RebuildOvertaken):
+            store.begin_epoch(rebuild, 2)
+        assert store.epoch() is None
+        assert store.find(job.id) is None
+        assert store.restore(later, job, None, 0)
+        store.begin_epoch(later, 2)
+        for overtaken in (rebuild, later):
+            with pytest.raises(RebuildOvertaken):
+                store.begin_epoch(overtaken, 3)
+        assert store.epoch() == 2
 
     def test_a_restored_end_stands(self, store: Store, lose_memory: Callable[[], None]) -> None:
         job = run(store, submit(store, replace(make_job(), result_fingerprint="f")))
         failed = run(store, submit(store, make_job()), FAILURE)
         lose_memory()
+        rebuild = store.begin_rebuild()
         for one in (job, failed):
             known = replace(one, timings=None, worker=None, started_ms=None)
-            assert store.restore(known, None, 0)
+            assert store.restore(rebuild, known, None, 0)
             assert store.find(one.id) == replace(known, queued_ms=known.created_ms)
-        store.begin_epoch(2)
+        store.begin_epoch(rebuild, 2)
         assert store.recall_result("default", "f") == store.find(job.id)
         assert store.finish(job.id, job.attempt, SUCCESS)
         assert not store.finish(job.id, job.attempt, FAILURE)
-        assert store.claim(job.id, "w", LEASE_S) is None
+        assert store.claim(job.kind, "w", LEASE_S) is None
         assert store.queue_depth() == 0
 
     # -- waiting and leading
@@ -502,7 +567,7 @@ class JobStoreContract:
         waiter = threading.Thread(target=lambda: seen.append(store.wait("default", job.id, job.version, 30)))
         waiter.start()
         time.sleep(0.05)
-        claimed = store.claim(job.id, "w", LEASE_S)
+        claimed = store.claim(job.kind, "w", LEASE_S)
         waiter.join(10)
         assert seen == [claimed]
 
@@ -538,7 +603,7 @@ class JobStoreContract:
         own = make_job(image=ImageRef(url="https://example.com/jobs/x.png"))
         for job in (asked, own, make_job()):
             submit(store, job)
-            claimed = store.claim(job.id, "w", LEASE_S)
+            claimed = store.claim(job.kind, "w", LEASE_S)
             assert claimed is not None
             assert (claimed.id, claimed.worker) == (job.id, "w")
             assert store.finish(job.id, claimed.attempt, SUCCESS)

@@ -138,12 +138,12 @@ class OutboxContract:
             stores.lose_memory()
             assert stores.outbox.due(MANY, 60) == []
             stores.endpoints.save(endpoint, over=0)
-            assert stores.jobs.restore(done, None, told_after_ms)
+            assert stores.jobs.restore(stores.jobs.begin_rebuild(), done, None, told_after_ms)
             assert {delivery.id for delivery in stores.outbox.due(MANY, 60)} == again
 
     def test_each_move_that_was_asked_for_is_an_event_whose_id_follows_from_it(self, stores: Stores) -> None:
         job = submit(stores.jobs, make_job(webhook=own(*EventType)))
-        assert stores.jobs.claim(job.id, "w", LEASE_S)
+        assert stores.jobs.claim(job.kind, "w", LEASE_S)
         assert stores.jobs.release(job.id, 1)
         job = run(stores.jobs, job)
         started, again, succeeded = sorted(stores.outbox.due(MANY, 60), key=lambda one: one.version)
@@ -233,6 +233,36 @@ class OutboxContract:
             (batch.id, "default", endpoint.id)
         }
 
+    def test_a_batch_is_told_of_at_each_tenth_and_in_each_round(self, stores: Stores) -> None:
+        stores.endpoints.save(make_endpoint(events=ALL), over=0)
+        batch = make_batch()
+        stores.batches.create(batch, 10)
+        running = Progress(state=BatchState.RUNNING)
+        again = running.model_copy(update={"rounds": 1})
+        for progress in (
+            running,
+            running.model_copy(update={"tenths": 3}),
+            running.model_copy(update={"tenths": 3, "published": 1}),
+            running.model_copy(update={"tenths": 9}),
+            ENDED.model_copy(update={"tenths": 9}),
+            again,
+            again.model_copy(update={"tenths": 5}),
+            ENDED.model_copy(update={"rounds": 1, "tenths": 5}),
+        ):
+            read = stores.batches.get("default", batch.id)
+            assert stores.batches.save(read, progress, KEPT_S)
+        told = sorted(stores.outbox.due(MANY, 60), key=lambda one: one.version)
+        assert [one.event_id.removeprefix(f"evt_{batch.id}_") for one in told] == [
+            "started",
+            "progressed_30",
+            "progressed_90",
+            "succeeded",
+            "started_1",
+            "progressed_150",
+            "succeeded_1",
+        ]
+        assert {one.type for one in told} == {"batch.started", "batch.progressed", "batch.succeeded"}
+
     # -- what becomes of it
 
     def test_a_delivery_comes_back_until_it_is_delivered(self, stores: Stores) -> None:
@@ -275,6 +305,24 @@ class OutboxContract:
         time.sleep(0.01)
         stores.endpoints.save(endpoint.model_copy(update={"version": 2, "disabled": OFF}), over=1)
         stores.endpoints.save(endpoint.model_copy(update={"version": 3}), over=2)
+        assert stores.outbox.retry(delivery, 60) == 0
+
+    @pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "disabled"])
+    def test_nothing_is_remembered_of_an_endpoint_that_went_during_a_call(
+        self, stores: Stores, is_removed: bool
+    ) -> None:
+        endpoint = make_endpoint()
+        stores.endpoints.save(endpoint, over=0)
+        stores.finish()
+        [delivery] = stores.outbox.due(MANY, 60)
+        if is_removed:
+            stores.endpoints.remove("default", endpoint.id)
+        else:
+            stores.endpoints.save(endpoint.model_copy(update={"version": 2, "disabled": OFF}), over=1)
+        assert stores.outbox.retry(delivery, 60) == 0
+        time.sleep(0.01)
+        back = endpoint.model_copy(update={"version": 3})
+        stores.endpoints.save(back, over=0 if is_removed else 2)
         assert stores.outbox.retry(delivery, 60) == 0
 
     def test_a_delivery_that_nobody_is_there_for_is_gone(self, stores: Stores) -> None:

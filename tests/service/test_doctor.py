@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,6 +70,8 @@ def own_redis(folder: Path, **options: str) -> Iterator[tuple[Settings, redis.Re
     try:
         server.wait_until_ready(10)
         with redis.Redis(port=port) as client:
+            with suppress(redis.RedisError):  # a replica, a cluster and a full one take nothing
+                client.set("maskline:epoch", 1)  # as a worker does
             yield Settings.from_env({"MASKLINE_REDIS_URL": f"redis://{HOST}:{port}/0"}), client
     finally:
         server.stop()
@@ -81,7 +83,10 @@ def own_redis(folder: Path, **options: str) -> Iterator[tuple[Settings, redis.Re
         ({}, {}),
         ({"appendonly": "no"}, {"redis append-only file": Health.FAILED}),
         ({"maxmemory_policy": "allkeys-lru"}, {"redis eviction": Health.FAILED}),
-        ({"maxmemory": "1mb"}, {"redis eviction": Health.WARNING}),
+        (
+            {"maxmemory": "1mb"},
+            {"redis eviction": Health.WARNING, "redis records": Health.FAILED},
+        ),
         ({"cluster_enabled": "yes"}, {"redis role": Health.FAILED}),
         ({"replicaof": "127.0.0.1 1"}, {"redis role": Health.FAILED}),
     ],
@@ -99,6 +104,14 @@ def test_a_shared_redis_is_told(tmp_path: Path) -> None:
         client.set("maskline:leader:sweep", "w")
         client.set("celery", "somebody's queue")
         assert faults(job_store.look(settings)) == {"redis database": Health.WARNING}
+
+
+def test_a_redis_that_lost_its_memory_is_told(tmp_path: Path) -> None:
+    with own_redis(tmp_path) as (settings, client):
+        client.flushall()
+        assert faults(job_store.look(settings)) == {"redis records": Health.FAILED}
+        client.set("maskline:leader:rebuild", "w", ex=60)
+        assert faults(job_store.look(settings)) == {"redis records": Health.WARNING}
 
 
 def test_a_redis_without_workers_is_told(tmp_path: Path) -> None:

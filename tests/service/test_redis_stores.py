@@ -11,18 +11,35 @@ import pytest
 
 from maskline.adapters.redis_batches import RedisBatchStore
 from maskline.adapters.redis_changes import ChangeListener
+from maskline.adapters.redis_chunks import RedisChunkStore
 from maskline.adapters.redis_connection import RedisConnection
 from maskline.adapters.redis_gate import RedisSubmissionGate
 from maskline.adapters.redis_jobs import RedisJobStore
 from maskline.adapters.redis_models import RedisModelDirectory
 from maskline.adapters.redis_webhooks import RedisEndpointStore, RedisOutbox
-from maskline.errors import JobNotFound, JobStoreUnavailable
+from maskline.batches import CHUNK_ITEMS, ChunkKey, LabelSum
+from maskline.errors import JobNotFound, JobStoreRebuilding, JobStoreUnavailable
 from maskline.limits import TenantLimits
 from maskline.local import Stack
 from maskline.local.ports import free_port
-from maskline.ports import BatchStore, JobStore, SubmissionGate
+from maskline.ports import BatchStore, ChunkStore, JobStore, SubmissionGate
 from maskline.webhooks import FAILING_GAP_S
-from tests.contracts.batch_store import ENDED, BatchStoreContract, make_batch
+from tests.contracts.batch_store import (
+    CHUNK_OF,
+    ENDED,
+    LONG_S,
+    MANY,
+    RUNNING,
+    BatchStoreContract,
+    cut,
+    end_of,
+    make_batch,
+    plans,
+    run_all,
+)
+from tests.contracts.chunk_life import Stores as BatchStores
+from tests.contracts.chunk_life import hold_chunks_to_the_rules
+from tests.contracts.chunk_store import ChunkStoreContract
 from tests.contracts.job_life import hold_to_the_rules
 from tests.contracts.job_store import JobStoreContract, Store, run, submit
 from tests.contracts.outbox import MAX_DEAD, EndpointStoreContract, OutboxContract, Stores, make_endpoint
@@ -45,7 +62,7 @@ class TestRedisJobStore(JobStoreContract):
     @pytest.fixture
     def store(self, connection: RedisConnection) -> Iterator[Store]:
         store = RedisJobStore(connection, idempotency_expiry_s=60)
-        store.begin_epoch(1)
+        store.begin_epoch(store.begin_rebuild(), 1)
         yield store
         store.close()
 
@@ -109,7 +126,7 @@ def test_no_order_of_calls_breaks_the_rules(stack: Stack) -> None:
     def emptied() -> Store:
         if keys := list(connection.redis.scan_iter(f"{PREFIX}*", count=10_000)):
             connection.redis.delete(*keys)
-        store.begin_epoch(1)
+        store.begin_epoch(store.begin_rebuild(), 1)
         return store
 
     hold_to_the_rules(emptied, examples=40)
@@ -119,28 +136,152 @@ def test_no_order_of_calls_breaks_the_rules(stack: Stack) -> None:
     connection.close()
 
 
-class TestRedisBatchStore(BatchStoreContract):
-    @pytest.fixture
-    def batches(self, connection: RedisConnection) -> BatchStore:
-        RedisJobStore(connection, idempotency_expiry_s=60).begin_epoch(1)
-        return RedisBatchStore(connection)
+@pytest.fixture
+def epochs(connection: RedisConnection) -> RedisJobStore:
+    """Whose memory is whole."""
+    store = RedisJobStore(connection, idempotency_expiry_s=60)
+    store.begin_epoch(store.begin_rebuild(), 1)
+    return store
 
+
+@pytest.fixture
+def batches(connection: RedisConnection, epochs: RedisJobStore) -> BatchStore:
+    return RedisBatchStore(connection)
+
+
+@pytest.fixture
+def chunks(connection: RedisConnection, epochs: RedisJobStore) -> ChunkStore:
+    return RedisChunkStore(connection)
+
+
+def keys_of(connection: RedisConnection, batch_id: str) -> set[str]:
+    """The keys that tell of a batch."""
+    return set(connection.redis.scan_iter(f"{PREFIX}*{batch_id}*"))
+
+
+class TestRedisBatchStore(BatchStoreContract):
     def test_an_ended_one_is_forgotten_after_a_while(
-        self, batches: BatchStore, connection: RedisConnection
+        self, batches: BatchStore, chunks: ChunkStore, connection: RedisConnection
     ) -> None:
         batch = make_batch()
-        batches.create(batch, 10)
+        batches.create(batch, MANY)
+        batch = cut(batches, batch, 4)
+        labels = {"cup": LabelSum(items=1, segments=1, pixels=1)}
+        for _ in range(2):
+            chunk = chunks.claim("grabcut", "w", LONG_S)
+            assert chunk is not None
+            end = end_of(chunk.number, chunk.attempt, labels=labels, slowest={"1 a": 1.5})
+            assert chunks.finish(chunk.key, end, CHUNK_OF)
+        assert chunks.claim("grabcut", "w", LONG_S)  # and is never ended
         assert batches.save(batch, ENDED, 0.2)
         time.sleep(0.4)
         assert batches.all("default") == []
-        assert not list(connection.redis.scan_iter(f"{PREFIX}batch*"))
+        assert keys_of(connection, batch.id) == set()
+
+    def test_nothing_is_left_of_a_deleted_one(
+        self, batches: BatchStore, chunks: ChunkStore, connection: RedisConnection
+    ) -> None:
+        batch = make_batch()
+        batches.create(batch, MANY)
+        batch = cut(batches, batch, 3)
+        run_all(chunks)
+        assert batches.save(batch, ENDED, 60)
+        batches.delete("default", batch.id)
+        assert keys_of(connection, batch.id) == set()
+
+    def test_one_that_is_tried_anew_is_kept(
+        self, batches: BatchStore, chunks: ChunkStore, connection: RedisConnection
+    ) -> None:
+        batch = make_batch()
+        batches.create(batch, MANY)
+        batch = cut(batches, batch, 1)
+        run_all(chunks, failed=1)
+        ended = batches.save(batch, ENDED.model_copy(update={"chunks": 1}), 0.2)
+        assert ended is not None
+        batches.retry("default", batch.id)
+        time.sleep(0.4)
+        assert batches.get("default", batch.id).counts.failed == 1
+        assert len(batches.ended_chunks(batch.id, 1, 1)) == 1
+
+
+class TestRedisChunkStore(ChunkStoreContract):
+    def test_a_million_items_take_little_room(
+        self, batches: BatchStore, chunks: ChunkStore, connection: RedisConnection
+    ) -> None:
+        """Of a hundred chunks, before they have ended and after."""
+        batch = make_batch()
+        batches.create(batch, MANY)
+        empty = used(connection, batch.id)
+        cut(batches, batch, 100)
+        items = 100 * CHUNK_ITEMS
+        assert used(connection, batch.id) - empty <= 64 * items
+        run_all(chunks)
+        assert used(connection, batch.id) - empty <= 16 * items
+
+    def test_who_held_a_chunk_when_redis_lost_its_memory_is_told_so(
+        self, batches: BatchStore, chunks: ChunkStore, connection: RedisConnection, epochs: RedisJobStore
+    ) -> None:
+        batch = make_batch()
+        batches.create(batch, MANY)
+        cut(batches, batch, 2)
+        held = chunks.claim("grabcut", "w", LONG_S)
+        assert held is not None
+        connection.redis.delete(*connection.redis.scan_iter(f"{PREFIX}*"))
+        end = end_of(1, 1)
+        assert chunks.claim("grabcut", "w", LONG_S) is None
+        with pytest.raises(JobStoreRebuilding):
+            chunks.finish(held.key, end, CHUNK_OF)
+        assert chunks.renew([held.key], LONG_S) == {held.key}
+        assert not chunks.release(held.key)
+        with pytest.raises(JobStoreRebuilding):
+            batches.get("default", batch.id)
+
+        batches.create(batch, MANY)
+        assert chunks.claim("grabcut", "w", LONG_S) is None  # the memory is not whole yet
+        epochs.begin_epoch(epochs.begin_rebuild(), 2)
+        with pytest.raises(JobStoreRebuilding):  # it may yet be found that the chunk has ended
+            chunks.finish(held.key, end, CHUNK_OF)
+        assert batches.save(batch, RUNNING, 60, plans(2), {1: end})
+        assert chunks.finish(held.key, end, CHUNK_OF)
+        assert not chunks.finish(held.key._replace(number=2), end_of(2, 1), CHUNK_OF)
+        again = chunks.claim("grabcut", "w", LONG_S)
+        assert again is not None
+        assert (again.number, again.attempt) == (2, 1001)
+
+    def test_of_a_batch_that_is_gone_nothing_is_ended(
+        self, batches: BatchStore, chunks: ChunkStore, connection: RedisConnection
+    ) -> None:
+        assert not chunks.finish(ChunkKey("0", 1, 1), end_of(1, 1), CHUNK_OF)
+
+
+def used(connection: RedisConnection, batch_id: str) -> int:
+    """Bytes that a batch takes."""
+    return sum(connection.redis.memory_usage(key, samples=0) for key in keys_of(connection, batch_id))
+
+
+def test_no_order_of_calls_breaks_the_rules_of_chunks(stack: Stack) -> None:
+    connection = RedisConnection(stack.environment["MASKLINE_REDIS_URL"], PREFIX)
+    stores = BatchStores(RedisBatchStore(connection), RedisChunkStore(connection))
+    epochs = RedisJobStore(connection, idempotency_expiry_s=60)
+
+    def emptied() -> BatchStores:
+        if keys := list(connection.redis.scan_iter(f"{PREFIX}*", count=10_000)):
+            connection.redis.delete(*keys)
+        epochs.begin_epoch(epochs.begin_rebuild(), 1)
+        return stores
+
+    hold_chunks_to_the_rules(emptied, examples=40)
+    emptied()
+    connection.redis.delete(f"{PREFIX}epoch")
+    epochs.close()
+    connection.close()
 
 
 class TestRedisSubmissionGate(SubmissionGateContract):
     @pytest.fixture
     def jobs(self, connection: RedisConnection) -> Iterator[JobStore]:
         store = RedisJobStore(connection, idempotency_expiry_s=60)
-        store.begin_epoch(1)
+        store.begin_epoch(store.begin_rebuild(), 1)
         yield store
         store.close()
 
@@ -159,7 +300,7 @@ class TestRedisSubmissionGate(SubmissionGateContract):
 @pytest.fixture
 def stores(connection: RedisConnection) -> Iterator[Stores]:
     jobs = RedisJobStore(connection, idempotency_expiry_s=60)
-    jobs.begin_epoch(1)
+    jobs.begin_epoch(jobs.begin_rebuild(), 1)
     yield Stores(
         jobs=jobs,
         lose_memory=lambda: connection.redis.delete(*connection.redis.scan_iter(f"{PREFIX}*")),

@@ -17,7 +17,7 @@ from threading import Lock, Semaphore
 import structlog
 
 from maskline.batch_artifacts import Shard, chunk_end_key, part_key, shard_key
-from maskline.batches import Chunk, ChunkKey
+from maskline.batches import ALL_LINES, Chunk, ChunkKey
 from maskline.errors import DependencyError, ServiceError, WorkerLost
 from maskline.jobs import Failure
 from maskline.ports import ArtifactStore, ChunkStore
@@ -150,7 +150,9 @@ class ChunkRunner:
         def run(item: Item) -> _Outcome:
             return item, self._items.run(item, images, chunk.request.review)
 
+        logger.info("chunk begun", items=len(items))
         if not chunk.losses:
+            self._take_in_hand(chunk, ALL_LINES)
             yield from self._side_by_side(run, items, self._items_at_once(chunk.request.request.model or ""))
             return
         for item in items:
@@ -158,9 +160,12 @@ class ChunkRunner:
                 message = f"{self._max_attempts} workers were lost while they ran it"
                 yield item, Failure(code=WorkerLost.code, message=message)
                 continue
-            if not self._chunks.take_in_hand(chunk.key, item.line):
-                raise LeaseLost
+            self._take_in_hand(chunk, item.line)
             yield run(item)
+
+    def _take_in_hand(self, chunk: Chunk, line: int) -> None:
+        if not self._chunks.take_in_hand(chunk.key, line):
+            raise LeaseLost
 
     def _side_by_side(
         self, run: Callable[[Item], _Outcome], items: Sequence[Item], at_once: int

@@ -7,7 +7,7 @@ from maskline.batch_artifacts import part_key
 from maskline.batch_items import MAX_ITEM_BYTES
 from maskline.batches import CHUNK_ITEMS, MAX_CHUNK_BYTES, Batch, ChunkPlan, ItemForm, Progress
 from maskline.ports import ArtifactStore
-from worker.bulk.lines import id_of
+from worker.bulk.lines import id_of, text_of
 from worker.bulk.seen_ids import SeenIds
 
 _BLOCK_BYTES = 4 * MAX_ITEM_BYTES  # read at once: a few chunks of long lines, hundreds of short ones
@@ -92,10 +92,10 @@ class Cutter:
         lines = list(enumerate(_lines(block[:whole]), position.line + 1))
         repeated = _repeated(lines, position.seen) if form is ItemForm.ITEM else {}
         chunks: list[ChunkPlan] = []
-        offset = position.offset
+        offset, end = position.offset, position.offset + whole
         for group in _groups(lines):
-            size = sum(len(text) + 1 for _, text in group)
-            numbers = [number for number, text in group if text.strip()]
+            size = min(sum(len(line) + 1 for _, line in group), end - offset)
+            numbers = [number for number, line in group if text_of(line)]
             if numbers:
                 chunks.append(
                     ChunkPlan(
@@ -138,19 +138,19 @@ def _groups(lines: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, byte
     """As many lines together as a chunk may have."""
     group: list[tuple[int, bytes]] = []
     items, size = 0, 0
-    for number, text in lines:
-        if items == CHUNK_ITEMS or size + len(text) > MAX_CHUNK_BYTES:
+    for number, line in lines:
+        if items == CHUNK_ITEMS or size + len(line) > MAX_CHUNK_BYTES:
             yield group
             group, items, size = [], 0, 0
-        group.append((number, text))
-        items += bool(text.strip())
-        size += len(text) + 1
+        group.append((number, line))
+        items += bool(text_of(line))
+        size += len(line) + 1
     if group:
         yield group
 
 
 def _repeated(lines: Iterable[tuple[int, bytes]], seen: SeenIds) -> Mapping[int, int]:
-    with_items = [(number, text) for number, text in lines if text.strip()]
+    with_items = [(number, text) for number, line in lines if (text := text_of(line))]
     return seen.add(
         [id_of(text, number) for number, text in with_items], [number for number, _ in with_items]
     )

@@ -53,10 +53,15 @@ class Item:
 
 def lines_of(data: bytes, first: int) -> Iterator[Line]:
     """The lines that hold anything; ``first``: the number of the first line."""
-    for number, text in enumerate(data.split(b"\n"), first):
-        stripped = text.removeprefix(BOM_UTF8).strip()
-        if stripped:
-            yield Line(stripped, number)
+    for number, line in enumerate(data.split(b"\n"), first):
+        text = text_of(line)
+        if text:
+            yield Line(text, number)
+
+
+def text_of(line: bytes) -> bytes:
+    """What a line holds, without a byte order mark and white space around it."""
+    return line.removeprefix(BOM_UTF8).strip()
 
 
 def id_of(text: bytes, number: int) -> str:

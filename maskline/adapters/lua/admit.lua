@@ -6,7 +6,7 @@ local jobs, interval, burst, max_queued =
   tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local queued = 0
 if max_queued > 0 then
-  queued = redis.call('ZCARD', prefix .. 'jobs:' .. tenant .. ':queued')
+  queued = redis.call('ZCARD', jobs_of(tenant, 'queued'))
 end
 local is_full = max_queued > 0 and queued + jobs > max_queued
 local debt, wait = 0, 0

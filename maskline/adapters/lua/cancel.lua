@@ -5,6 +5,8 @@ if owner ~= tenant then
   return false
 end
 if not FINAL[state] then
-  move(id, 'cancelled', now_ms())
+  local now = now_ms()
+  move(id, 'cancelled', now)
+  await_note(id, now)
 end
 return redis.call('HGETALL', record_of(id))

@@ -1,10 +1,6 @@
--- ARGV: id of a job of the wanted kind (model and priority), worker, ms of the lease
+-- ARGV: model and priority of the wanted kind, worker, ms of the lease
 -- Returns the id and the record of the job of that kind that is next, or false where none waits.
-local _, hinted, worker, lease = unpack(ARGV)
-local priority, model = unpack(redis.call('HMGET', record_of(hinted), 'priority', 'model'))
-if not priority then
-  return false
-end
+local _, model, priority, worker, lease = unpack(ARGV)
 local now = now_ms()
 local id = take_next(priority, model, now)
 if not id then

@@ -7,7 +7,7 @@ local _, id, tenant, model, priority, request, image, expiry, idempotency_key, f
 if not is_whole() then
   return { 'lost' }
 end
-local idempotency = prefix .. 'idempotency:' .. tenant .. ':' .. idempotency_key
+local idempotency = idempotency_of(tenant, idempotency_key)
 if idempotency_key ~= '' then
   local known = redis.call('GET', idempotency)
   if known then
@@ -21,7 +21,7 @@ if redis.call('ZCARD', prefix .. 'published') >= tonumber(max_queued) then
   return { 'full' }
 end
 local most = tonumber(max_queued_of_tenant)
-if most > 0 and redis.call('ZCARD', prefix .. 'jobs:' .. tenant .. ':queued') >= most then
+if most > 0 and redis.call('ZCARD', jobs_of(tenant, 'queued')) >= most then
   return { 'tenant_full' }
 end
 if idempotency_key ~= '' then
@@ -29,12 +29,10 @@ if idempotency_key ~= '' then
 end
 
 local now = now_ms()
-redis.call('HSET', record_of(id),
-  'tenant', tenant, 'state', 'queued', 'version', 1, 'attempt', 0,
-  'model', model, 'priority', priority, 'request', request, 'image', image, 'events', events,
-  'created_ms', now, 'expires_ms', now + expiry, 'result_fingerprint', result_fingerprint)
-redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':queued', 0, id)
-redis.call('ZADD', prefix .. 'expiry', now + expiry, id)
+add_job(id, tenant, 'queued', now + expiry, {
+  'version', 1, 'attempt', 0, 'model', model, 'priority', priority, 'request', request, 'image', image,
+  'events', events, 'created_ms', now, 'result_fingerprint', result_fingerprint,
+})
 enqueue(id, now)
 if message ~= '' then
   redis.call('LPUSH', list, message)

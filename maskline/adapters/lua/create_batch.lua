@@ -1,6 +1,9 @@
 -- ARGV: id, tenant, model, request, progress, ms since 1970, most batches that may be active, parts,
 --       1 if there are no more parts to come, 1 if its failed items are to be tried anew
 local _, id, tenant, model, request, progress, created, max_active, parts, complete, retrying = unpack(ARGV)
+if redis.call('EXISTS', batch_of(id)) == 1 then
+  return 1
+end
 if redis.call('ZCARD', prefix .. 'batches_active') >= tonumber(max_active) then
   return 0
 end

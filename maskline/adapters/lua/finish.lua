@@ -1,6 +1,6 @@
--- ARGV: id, attempt, state, timings or '', failure or ''
+-- ARGV: id, attempt, state, timings or '', failure or '', 1 if the bucket says so already
 -- Returns 1 if the job has ended so by this attempt, 0 if it has not, -1 if that can't be told.
-local _, id, attempt, state, timings, failure = unpack(ARGV)
+local _, id, attempt, state, timings, failure, is_noted = unpack(ARGV)
 local record = record_of(id)
 if not holds(id, attempt) then
   -- The reply may have been lost, or the record was made anew from what the attempt had stored.
@@ -16,7 +16,11 @@ end
 if failure ~= '' then
   redis.call('HSET', record, 'failure', failure)
 end
-move(id, state, now_ms())
+local now = now_ms()
+move(id, state, now)
+if is_noted ~= '1' then
+  await_note(id, now)
+end
 if state == 'succeeded' then
   remember_result(id)
 end

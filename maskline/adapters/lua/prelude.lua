@@ -1,12 +1,14 @@
 -- What every script shares. ARGV[1] is the prefix of all keys.
 --
 -- epoch                  number of this Redis' memory, from 1; missing: it lost its memory, and is to be filled again
+-- rebuild                name of the rebuild that fills it; missing: none does, or what it had put in is lost too
 -- job:{id}               hash    the record
 -- published              zset    queued jobs, by the time of their latest message
 -- queue:{priority}:{tenant}:{model}  zset  a tenant's queued jobs of one kind, oldest first
 -- tenants:{priority}:{model}         zset  the tenants that have such, by the turn at which each was served last
 -- turn                   number of the latest turn
 -- leases                 zset    running jobs, by the time at which their lease lapses
+-- unnoted                zset    jobs whose end no attempt's files tell of, by its time, until the bucket has a note
 -- expiry                 zset    all jobs, by the time at which they are due to expire, and those that were
 --                                deleted and still have artifacts, by 0
 -- jobs:{tenant}:{state}  zset    all jobs of a tenant in this state; ids sort by time
@@ -46,8 +48,29 @@ local function is_whole()
   return redis.call('EXISTS', prefix .. 'epoch') == 1
 end
 
+-- Whether all that this rebuild has put in is here, and nobody else puts in more.
+local function is_rebuilt_by(rebuild)
+  return redis.call('GET', prefix .. 'rebuild') == rebuild and not is_whole()
+end
+
 local function record_of(id)
   return prefix .. 'job:' .. id
+end
+
+-- All jobs of a tenant in this state.
+local function jobs_of(tenant, state)
+  return prefix .. 'jobs:' .. tenant .. ':' .. state
+end
+
+local function idempotency_of(tenant, key)
+  return prefix .. 'idempotency:' .. tenant .. ':' .. key
+end
+
+-- Write the record of a job that is not there; ``fields``: further names and values in turn.
+local function add_job(id, tenant, state, expires, fields)
+  redis.call('HSET', record_of(id), 'tenant', tenant, 'state', state, 'expires_ms', expires, unpack(fields))
+  redis.call('ZADD', jobs_of(tenant, state), 0, id)
+  redis.call('ZADD', prefix .. 'expiry', expires, id)
 end
 
 local EVENT_OF = {
@@ -181,8 +204,8 @@ local function move(id, to, now)
     unpack(redis.call('HMGET', record, 'tenant', 'state', 'events', 'attempt', 'priority', 'model'))
   local version = redis.call('HINCRBY', record, 'version', 1)
   redis.call('HSET', record, 'state', to)
-  redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. from, id)
-  redis.call('ZADD', prefix .. 'jobs:' .. tenant .. ':' .. to, 0, id)
+  redis.call('ZREM', jobs_of(tenant, from), id)
+  redis.call('ZADD', jobs_of(tenant, to), 0, id)
   withhold(id, priority, tenant, model)
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)
@@ -197,6 +220,11 @@ local function move(id, to, now)
     emit(EVENT_OF[to], tenant, id, attempt, version, events or '', now)
   end
   redis.call('PUBLISH', prefix .. 'changes', id)
+end
+
+-- Remember that the bucket is yet to be told how the job ended.
+local function await_note(id, now)
+  redis.call('ZADD', prefix .. 'unnoted', now, id)
 end
 
 local function result_of(tenant, fingerprint)
@@ -222,11 +250,12 @@ local function forget(id)
   end
   if tenant then
     redis.call('DEL', record)
-    redis.call('ZREM', prefix .. 'jobs:' .. tenant .. ':' .. state, id)
+    redis.call('ZREM', jobs_of(tenant, state), id)
     withhold(id, priority, tenant, model)
   end
   redis.call('ZREM', prefix .. 'published', id)
   redis.call('ZREM', prefix .. 'leases', id)
+  redis.call('ZREM', prefix .. 'unnoted', id)
   redis.call('ZREM', prefix .. 'expiry', id)
   redis.call('PUBLISH', prefix .. 'changes', id)
 end

@@ -8,6 +8,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', prefix .. 'leases', '-inf', now,
   if redis.call('HINCRBY', record, 'losses', 1) >= tonumber(max_losses) then
     redis.call('HSET', record, 'failure', failure)
     move(id, 'failed', now)
+    await_note(id, now)
     failed[#failed + 1] = id
   else
     local model, priority = unpack(redis.call('HMGET', record, 'model', 'priority'))

@@ -7,9 +7,9 @@ for _, member in ipairs(
   let_go(batch, number, attempt)
   if redis.call('HEXISTS', prefix .. 'chunks:' .. batch, number) == 1 then
     local chunk = chunk_of(batch, number)
-    redis.call('HINCRBY', chunk, 'losses', 1)
     local line = redis.call('HGET', chunk, 'hand')
-    if line then
+    if line then  -- else nothing of it was run
+      redis.call('HINCRBY', chunk, 'losses', 1)
       redis.call('HINCRBY', chunk, 'line:' .. line, 1)
       redis.call('HDEL', chunk, 'hand')
     end

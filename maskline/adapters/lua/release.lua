@@ -1,9 +1,9 @@
--- ARGV: id, attempt
+-- ARGV: id, attempt; returns the model and the priority of the job, or false where it was no longer held
 local _, id, attempt = unpack(ARGV)
 if not holds(id, attempt) then
-  return 0
+  return false
 end
 local now = now_ms()
 move(id, 'queued', now)
 enqueue(id, now)
-return 1
+return redis.call('HMGET', record_of(id), 'model', 'priority')

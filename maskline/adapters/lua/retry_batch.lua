@@ -1,12 +1,12 @@
 -- ARGV: id; returns 1 if the items that failed are tried anew
 local _, id = unpack(ARGV)
 local record = batch_of(id)
-local tenant, model, created, failed, retrying =
-  unpack(redis.call('HMGET', record, 'tenant', 'model', 'created_ms', 'failed', 'retrying'))
+local tenant, model, created, failed, retrying, progress =
+  unpack(redis.call('HMGET', record, 'tenant', 'model', 'created_ms', 'failed', 'retrying', 'progress'))
 if retrying then
   return 1
 end
-if redis.call('ZSCORE', prefix .. 'batches_active', id) or tonumber(failed or 0) == 0 then
+if not progress or cjson.decode(progress).state ~= 'succeeded' or tonumber(failed or 0) == 0 then
   return 0
 end
 for _, key in ipairs(keys_of_batch(id)) do

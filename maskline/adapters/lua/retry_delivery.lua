@@ -1,13 +1,14 @@
--- ARGV: delivery, its new record, ms until the next try, its endpoint or '', ms without a try after which failures
---       count anew; returns for how many ms the endpoint has failed
-local _, id, delivery, delay, endpoint, gap = unpack(ARGV)
+-- ARGV: delivery, its new record, ms until the next try, its tenant, its endpoint or '', ms without a try after which
+--       failures count anew
+-- Returns for how many ms the endpoint has failed; one that was removed or disabled meanwhile does not.
+local _, id, delivery, delay, tenant, endpoint, gap = unpack(ARGV)
 if redis.call('HEXISTS', prefix .. 'deliveries', id) == 0 then
   return 0
 end
 local now = now_ms()
 redis.call('HSET', prefix .. 'deliveries', id, delivery)
 redis.call('ZADD', prefix .. 'outbox', now + delay, id)
-if endpoint == '' then
+if endpoint == '' or redis.call('HEXISTS', prefix .. 'listeners:' .. tenant, endpoint) == 0 then
   return 0
 end
 local since, latest = string.match(redis.call('HGET', prefix .. 'failing', endpoint) or '', '(%d+) (%d+)')

@@ -34,8 +34,11 @@ end
 if ended == '1' then
   redis.call('ZREM', prefix .. 'batches_active', id)
   redis.call('ZREM', prefix .. 'batches_active:' .. model, id)
+  for _, number in ipairs(redis.call('HKEYS', prefix .. 'chunks:' .. id)) do
+    redis.call('DEL', chunk_of(id, number))
+  end
   redis.call('DEL', prefix .. 'chunks:' .. id, prefix .. 'chunks_ready:' .. id)
-  redis.call('HDEL', record, 'running', 'paused')
+  redis.call('HDEL', record, 'running', 'paused', 'retrying')
   for _, key in ipairs(keys_of_batch(id)) do
     redis.call('PEXPIRE', key, keep)
   end

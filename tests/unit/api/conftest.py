@@ -12,13 +12,13 @@ from api.application import create_app
 from api.services import Services, Waiters
 from maskline.adapters.memory import (
     MemoryArtifactStore,
-    MemoryBatchStore,
     MemoryJobStore,
     MemoryKeyStore,
     MemoryModelDirectory,
     MemorySubmissionGate,
     MemoryTaskQueue,
 )
+from maskline.adapters.memory_batches import MemoryBatchStore
 from maskline.adapters.memory_webhooks import MemoryOutbox
 from maskline.artifacts import Artifact, result_key
 from maskline.jobs import Job, Outcome
@@ -54,10 +54,12 @@ class Api:
 
     def finish(self, job_id: str, segments: SegmentList | None = None) -> Job:
         """The job, succeeded as a worker would leave it, with a mask of three bytes, and these segments."""
-        claimed, before = self.jobs.claim(job_id, "w", 60), []
+        job = self.jobs.find(job_id)
+        assert job is not None
+        claimed, before = self.jobs.claim(job.kind, "w", 60), []
         while claimed is not None and claimed.id != job_id:
             before.append(claimed)
-            claimed = self.jobs.claim(job_id, "w", 60)
+            claimed = self.jobs.claim(job.kind, "w", 60)
         assert claimed is not None
         for other in before:
             self.jobs.release(other.id, other.attempt)

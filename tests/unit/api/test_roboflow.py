@@ -570,7 +570,7 @@ def test_a_name_whose_job_is_gone_can_be_given_again(hasty: Api, end: str) -> No
     if end == "deleted":
         hasty.jobs.delete("default", first.id)
     else:
-        claimed = hasty.jobs.claim(first.id, "w", 60)
+        claimed = hasty.jobs.claim(first.kind, "w", 60)
         assert claimed is not None
         hasty.jobs.finish(
             first.id, claimed.attempt, Outcome(failure=Failure(code="image_unreadable", message="no"))

@@ -51,7 +51,7 @@ def worker(api: Api, failure: Failure | None = None) -> Iterator[None]:
             for job in api.jobs.page("default", state=JobState.QUEUED, model=None, size=9, token=None).jobs:
                 if failure is None:
                     api.finish(job.id)
-                elif claimed := api.jobs.claim(job.id, "w", 60):
+                elif claimed := api.jobs.claim(job.kind, "w", 60):
                     api.jobs.finish(claimed.id, claimed.attempt, Outcome(failure=failure))
 
     thread = threading.Thread(target=work)

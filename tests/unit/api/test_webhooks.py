@@ -135,11 +135,21 @@ def test_a_new_secret_leaves_the_old_one_a_while(api: Api) -> None:
     at_once = told(api.client.post(path, json={"keepOldFor": 0}))
     assert secrets_of(api, webhook) == [at_once["secret"]]
     assert "oldSecretEndsAt" not in at_once
-    for _ in range(9):
-        latest = told(api.client.post(path))
-    assert len(secrets_of(api, webhook)) == 5
-    assert secrets_of(api, webhook)[0] == latest["secret"]
     assert api.client.post(path, json={"keepOldFor": 604_801}).status_code == 422
+
+
+def test_no_secret_ends_before_its_time_however_many_follow(api: Api) -> None:
+    webhook = create(api)
+    path = f"/v1/webhooks/{webhook['id']}:rotate"
+    secrets = [webhook["secret"]]
+    for keep_s in (3600, 60, 3600, 3600):
+        secrets.insert(0, told(api.client.post(path, json={"keepOldFor": keep_s}))["secret"])
+    refused = api.client.post(path)
+    assert (refused.status_code, told(refused)["code"]) == (409, "too_many_secrets")
+    assert "keepOldFor 0" in told(refused)["detail"]
+    assert secrets_of(api, webhook) == secrets
+    at_once = told(api.client.post(path, json={"keepOldFor": 0}))
+    assert secrets_of(api, webhook) == [at_once["secret"]]
 
 
 def test_a_removed_webhook_is_gone(api: Api) -> None:

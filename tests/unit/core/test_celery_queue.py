@@ -13,10 +13,12 @@ from maskline.adapters.celery_queue import (
     CeleryTaskQueue,
     QueueOrder,
     is_bulk,
+    kind_of,
     make_celery,
+    queue_name,
     queue_names,
 )
-from maskline.jobs import INTERACTIVE_PER_BULK
+from maskline.jobs import INTERACTIVE_PER_BULK, Kind
 from maskline.ports import Hint
 from maskline.requests import Priority
 
@@ -42,6 +44,11 @@ def taken_from(app: Celery) -> tuple[str, dict[str, Any]]:
 
 def without_fresh(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in FRESH}
+
+
+def test_a_queue_tells_the_kind_that_it_was_named_after() -> None:
+    for priority in Priority:
+        assert kind_of(queue_name("family/model.v1", priority)) == Kind("family/model.v1", priority)
 
 
 def test_our_message_is_the_one_that_celery_sends() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from maskline.adapters.memory import MemoryBatchStore, MemoryJobStore
+from maskline.adapters.memory import MemoryJobStore
+from maskline.adapters.memory_batches import MemoryBatchStore
 from maskline.adapters.memory_webhooks import MemoryEndpointStore, MemoryOutbox
 from maskline.webhooks import FAILING_GAP_S
 from tests.contracts.job_store import run, submit

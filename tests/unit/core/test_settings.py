@@ -74,6 +74,8 @@ def test_a_tenant_s_own_limits_are_laid_over_those_of_all() -> None:
             {"MASKLINE_S3_BUCKET": "b", "MASKLINE_EXPORT_BUCKETS": "b"},
             "MASKLINE_EXPORT_BUCKETS: .*all tenants",
         ),
+        ({"MASKLINE_WEBHOOK_SECRET": "s" * 40}, "MASKLINE_WEBHOOK_SECRET: give whsec_"),
+        ({"MASKLINE_WEBHOOK_SECRET": "whsec_" + "B" * 33}, "MASKLINE_WEBHOOK_SECRET: .*base64"),
         ({"MASKLINE_LOG_LEVEL": "debug"}, "MASKLINE_LOG_LEVEL: .*'DEBUG'"),
     ],
 )
@@ -83,5 +85,13 @@ def test_a_wrong_setting_is_named(environ: dict[str, str], words: str) -> None:
 
 
 def test_secrets_are_those_that_are_set() -> None:
-    settings = Settings.from_env({"MASKLINE_ADMIN_KEY": "k" * 16, "MASKLINE_URL_SECRET": "u" * 16})
-    assert settings.secrets() == ["k" * 16, "u" * 16]
+    signing = "whsec_" + "B" * 32
+    settings = Settings.from_env(
+        {
+            "MASKLINE_ADMIN_KEY": "k" * 16,
+            "MASKLINE_URL_SECRET": "u" * 16,
+            "MASKLINE_WEBHOOK_SECRET": signing,
+        }
+    )
+    assert settings.secrets() == ["k" * 16, "u" * 16, signing]
+    assert signing not in repr(settings)

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 import pytest
+from worker.batches import BatchMover
 
 from maskline.adapters.memory import MemoryArtifactStore, MemoryBatchStore, MemoryJobStore
 from maskline.artifact_operations import remove_artifacts
@@ -33,7 +34,6 @@ from maskline.jobs import Failure, Job, JobState, Outcome
 from maskline.requests import Priority, SegmentationRequest, Subtask
 from maskline.settings import Settings
 from tests.factories import TIMINGS
-from worker.batches import BatchMover
 
 SETTINGS = Settings(import_buckets=("imports",), export_buckets=("exports",))
 MASK = base64.b64encode(b"PNG").decode()
@@ -101,7 +101,7 @@ class World:
         """End every job that waits; how many these were."""
         waiting = self.queued()
         for hint in waiting:
-            job = self.jobs.claim(hint.id, "w", 60)
+            job = self.jobs.claim(hint.kind, "w", 60)
             assert job is not None
             if failing(job):
                 outcome = Outcome(failure=Failure(code="image_unreadable", message="no image"))

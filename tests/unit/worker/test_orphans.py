@@ -47,7 +47,7 @@ class House:
 
     def run(self, job: Job, outcome: Outcome | None) -> str:
         """Key of a file of a new attempt, with this end."""
-        claimed = self.jobs.claim(job.id, "w", 60)
+        claimed = self.jobs.claim(job.kind, "w", 60)
         assert claimed is not None
         key = result_key(job.id, claimed.attempt, Artifact.CATEGORY_MASK)
         self.put(key)
@@ -67,7 +67,7 @@ def test_what_belongs_to_a_job_stays_in_every_state(house: House) -> None:
     kept = {submission_key(house.accept().id, "png")}
     running = house.accept()
     overtaken = house.run(running, None)
-    claimed = house.jobs.claim(running.id, "w", 60)
+    claimed = house.jobs.claim(running.kind, "w", 60)
     assert claimed is not None
     succeeded = house.accept()
     kept |= {submission_key(running.id, "png"), overtaken, submission_key(succeeded.id, "png")}
@@ -127,7 +127,7 @@ def test_nothing_goes_while_the_store_is_filled_again(house: House) -> None:
     house.jobs.lose_memory()
     house.look()
     assert house.keys() == {accepted}
-    house.jobs.begin_epoch(2)
+    house.jobs.begin_epoch(house.jobs.begin_rebuild(), 2)
     house.look()
     assert house.keys() == set()
 
@@ -136,7 +136,7 @@ def test_nothing_goes_if_the_store_is_wiped_during_a_look(house: House) -> None:
     class Wiped(MemoryJobStore):
         def states(self, job_ids: Iterable[str]) -> dict[str, tuple[JobState, int]]:
             self.lose_memory()
-            self.begin_epoch(2)
+            self.begin_epoch(self.begin_rebuild(), 2)
             return {}
 
     accepted = submission_key(house.accept().id, "png")

@@ -1,6 +1,8 @@
 """A store that lost its memory, filled again from the bucket."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,12 +30,12 @@ class World:
         self.rebuilt: list[str] = []
         self.lose_and_rebuild()
 
-    def rebuilder(self, holder: str = "w") -> Rebuilder:
+    def rebuilder(self, holder: str = "w", others: Iterable[Callable[[], object]] | None = None) -> Rebuilder:
         return Rebuilder(
             holder=holder,
             store=self.jobs,
             artifacts=self.artifacts,
-            others=[lambda: self.rebuilt.append(holder)],
+            others=others or [lambda: self.rebuilt.append(holder)],
             job_expiry_s=3600,
         )
 
@@ -44,7 +46,7 @@ class World:
         return self.jobs.create(job, idempotency, MANY)
 
     def claim(self, job: Job) -> Job:
-        claimed = self.jobs.claim(job.id, "w", LEASE_S)
+        claimed = self.jobs.claim(job.kind, "w", LEASE_S)
         assert claimed is not None
         assert claimed.id == job.id
         return claimed
@@ -190,17 +192,45 @@ def test_one_rebuilds_at_a_time(world: World) -> None:
     assert world.jobs.find(job.id) is None
 
 
-def test_who_loses_the_lead_begins_no_epoch(world: World) -> None:
+def test_who_is_overtaken_begins_no_epoch(world: World) -> None:
     job = world.submit()
     world.jobs.lose_memory()
-    rebuilder = world.rebuilder()
-    restore = world.jobs.restore
-
-    def overtaken(*arguments: object) -> bool:
-        world.jobs._leaders["rebuild"] = ("other", 2**62)
-        return restore(*arguments)  # type: ignore[arg-type]
-
-    world.jobs.restore = overtaken  # type: ignore[method-assign, assignment]
-    rebuilder.rebuild_if_lost()
+    world.rebuilder(others=[world.jobs.begin_rebuild]).rebuild_if_lost()  # as another worker does
     assert world.jobs.epoch() is None
-    assert world.jobs.find(job.id) is not None
+    assert world.jobs.find(job.id) is None
+
+
+class WipedAgain(MemoryJobStore):
+    """Loses its memory once more, before one of the calls that fill it."""
+
+    wiped_at = 0
+    calls = 0
+
+    def restore(self, *given: Any) -> bool:
+        self._count()
+        return super().restore(*given)
+
+    def begin_epoch(self, *given: Any) -> None:
+        self._count()
+        super().begin_epoch(*given)
+
+    def _count(self) -> None:
+        with self._changed:
+            if self.calls == self.wiped_at:
+                self.lose_memory()
+            self.calls += 1
+
+
+@pytest.mark.parametrize("wiped_at", range(4))
+def test_a_memory_that_is_lost_again_during_a_rebuild_is_filled_anew(wiped_at: int) -> None:
+    world = World()
+    jobs = [world.submit() for _ in range(3)]
+    world.jobs = store = WipedAgain()
+    store.lose_memory()
+    store.wiped_at = wiped_at
+    world.rebuilder().rebuild_if_lost()
+    assert store.epoch() is None
+    world.rebuilder().rebuild_if_lost()
+    assert store.epoch() == 3
+    assert world.rebuilt == ["w"] * 3
+    assert [world.get(job).state for job in jobs] == [JobState.QUEUED] * 3

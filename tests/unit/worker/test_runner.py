@@ -18,7 +18,7 @@ from maskline.catalog import load_catalog
 from maskline.codec import trailer
 from maskline.errors import ArtifactStoreUnavailable
 from maskline.image_header import ImageLimits
-from maskline.jobs import ImageRef, Job, JobState
+from maskline.jobs import ImageRef, Job, JobState, Kind
 from maskline.ports import Hint
 from maskline.requests import Output, Priority, Prompt, SegmentationRequest
 from maskline.results import ResultDocument, SegmentList
@@ -90,7 +90,7 @@ class Bench:
         return self.jobs.create(job, None, MANY)
 
     def run(self, job: Job) -> Job:
-        self.runner().run(job.id)
+        self.runner().run(job.kind)
         return self.jobs.get(job.tenant, job.id)
 
     def stored(self, job: Job) -> set[str]:
@@ -120,10 +120,10 @@ def test_a_further_job_on_an_image_neither_fetches_nor_decodes_it(bench: Bench) 
     runner, prompts = bench.runner(), [Prompt(label="disc", box=DISC_BOX)]
     first, again, unturned = (bench.queue(prompts=prompts, auto_orient=on) for on in (True, True, False))
     assert first.image.sha256 == again.image.sha256 == unturned.image.sha256 is not None
-    runner.run(first.id)
+    runner.run(first.kind)
     bench.artifacts.delete(job.image.key for job in (again, unturned) if job.image.key)
     for job in (again, unturned):
-        runner.run(job.id)
+        runner.run(job.kind)
     states = [bench.jobs.get(job.tenant, job.id).state for job in (first, again, unturned)]
     assert states == [JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED]
     for artifact in (Artifact.CATEGORY_MASK, Artifact.CONFIDENCE_MASK, Artifact.SEGMENTS):
@@ -223,9 +223,9 @@ def test_a_message_for_a_job_that_is_held_or_ended_changes_nothing(bench: Bench)
     job = bench.run(bench.queue())
     assert bench.run(job) == job
     held = bench.queue()
-    claimed = bench.jobs.claim(held.id, "other", LEASE_S)
+    claimed = bench.jobs.claim(held.kind, "other", LEASE_S)
     assert bench.run(held) == claimed
-    bench.runner().run("0" * 32)
+    bench.runner().run(Kind("another", Priority.BULK))
 
 
 def test_an_image_url_inside_the_network_is_not_fetched(bench: Bench) -> None:
@@ -245,7 +245,7 @@ def test_a_job_over_its_deadline_is_failed_and_the_worker_told(bench: Bench) -> 
         on_failed=told.append,
         on_wedged=lambda: told.append("wedged"),
     )
-    claimed = bench.jobs.claim(bench.queue().id, "w", LEASE_S)
+    claimed = bench.jobs.claim(bench.queue().kind, "w", LEASE_S)
     assert claimed is not None
     with keeper.holding(claimed) as lease:
         keeper.renew()
@@ -254,10 +254,11 @@ def test_a_job_over_its_deadline_is_failed_and_the_worker_told(bench: Bench) -> 
     assert ended.failure is not None
     assert ended.failure.code == "deadline_exceeded"
     assert told == [claimed.id, "wedged"]
+    assert bench.jobs.unnoted(0, 9) == [claimed.id]
 
 
 def test_what_a_worker_holds_can_be_given_back(bench: Bench) -> None:
-    claimed = bench.jobs.claim(bench.queue().id, "w", LEASE_S)
+    claimed = bench.jobs.claim(bench.queue().kind, "w", LEASE_S)
     assert claimed is not None
     with bench.keeper.holding(claimed):
         bench.keeper.release_all()
@@ -269,12 +270,18 @@ class TestSweeper:
     @pytest.fixture(autouse=True)
     def _notes(self) -> None:
         self.noted: list[str] = []
+        self.bucket_takes = True
+
+    def note(self, job_id: str) -> bool:
+        if self.bucket_takes:
+            self.noted.append(job_id)
+        return self.bucket_takes
 
     def sweeper(self, bench: Bench, queue: MemoryTaskQueue, holder: str = "s") -> Sweeper:
         return Sweeper(
             holder=holder,
             store=bench.jobs,
-            note_end=self.noted.append,
+            note_end=self.note,
             artifacts=bench.artifacts,
             queue=queue,
             interval_s=60,
@@ -287,7 +294,7 @@ class TestSweeper:
         now = [1_000_000]
         bench.jobs.clock_ms = lambda: now[0]
         lapsed, forgotten = bench.queue(), bench.queue(priority=Priority.BULK)
-        assert bench.jobs.claim(lapsed.id, "w", 1) is not None
+        assert bench.jobs.claim(lapsed.kind, "w", 1) is not None
         now[0] += 2000
         self.sweeper(bench, queue).sweep()
         assert queue.jobs == [Hint(lapsed.id, "grabcut", Priority.INTERACTIVE)]
@@ -300,12 +307,27 @@ class TestSweeper:
         bench.jobs.clock_ms = lambda: now[0]
         job = bench.queue()
         for _ in range(3):
-            assert bench.jobs.claim(job.id, "w", 1) is not None
+            assert bench.jobs.claim(job.kind, "w", 1) is not None
             assert self.noted == []
             now[0] += 2000
             self.sweeper(bench, MemoryTaskQueue()).sweep()
         assert self.noted == [job.id]
         assert bench.jobs.get(job.tenant, job.id).state is JobState.FAILED
+
+    def test_an_end_is_noted_until_the_bucket_takes_the_note(self, bench: Bench) -> None:
+        now = [1_000_000]
+        bench.jobs.clock_ms = lambda: now[0]
+        job = bench.queue()
+        bench.jobs.cancel(job.tenant, job.id)
+        for waits_s, takes in ((5, True), (10, False), (10, False)):
+            now[0] += waits_s * 1000
+            self.bucket_takes = takes
+            self.sweeper(bench, MemoryTaskQueue()).sweep()
+            assert self.noted == []
+        self.bucket_takes = True
+        for _ in range(2):
+            self.sweeper(bench, MemoryTaskQueue()).sweep()
+            assert self.noted == [job.id]
 
     def test_messages_that_nobody_takes_do_not_pile_up(self, bench: Bench) -> None:
         queue = MemoryTaskQueue()

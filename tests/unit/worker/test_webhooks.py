@@ -436,6 +436,34 @@ def test_a_receiver_that_hangs_holds_up_nobody_else(world: World) -> None:
     delivery.close()
 
 
+def test_a_tenant_whose_receivers_hang_holds_up_no_other(world: World) -> None:
+    for number in range(5):
+        world.add(url=f"https://hangs-{number}.test")
+    world.add(tenant="other", url="https://other.test")
+    let_go = threading.Event()
+
+    def call(url: str) -> None:
+        if url != "https://other.test":
+            assert let_go.wait(60)
+
+    world.receiver.on_call = call
+    for tenant in ("default", "other"):
+        for _ in range(8):
+            world.finish(tenant=tenant)
+    delivery = world.delivery()
+    try:
+        for _ in range(10):
+            delivery.deliver_due()
+            time.sleep(0.005)
+            world.wait(0.3)
+        called = [url for url, _, _ in world.receiver.calls]
+        assert called.count("https://other.test") == 8
+        assert len(called) == 8 + 16
+    finally:
+        let_go.set()
+        delivery.close()
+
+
 def test_a_url_that_is_none_harms_nobody(world: World) -> None:
     world.add(url="https://[broken")
     world.finish()

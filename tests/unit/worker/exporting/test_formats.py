@@ -9,8 +9,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.labelled_images import drawn, hard_shapes, labelled
 from maskline.file_names import file_name
+from tests.labelled_images import drawn, hard_shapes, labelled
 from worker.exporting.format import ExportOptions
 from worker.exporting.labelled_image import LabelledImage
 from worker.exporting.registry import export, find_format, format_names
