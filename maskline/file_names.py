@@ -71,8 +71,8 @@ def _digested(item_id: str) -> str:
 class FileNames:
     """Names the files of many items after their ids: as they are where that is safe, and none twice.
 
-    Folders within an id stay folders. No two names differ in case, extension or Unicode's normal form alone; so items must be named
-    in one order for their names to be the same again.
+    Folders within an id stay folders. No two names differ in case, extension or Unicode's normal form alone;
+    so items must be named in one order for their names to be the same again.
     """
 
     def __init__(self) -> None:

@@ -61,7 +61,7 @@ class Downloader:
         self._folder.add_chunk(shard.number, lines)
 
     def _lines(self, url: str | None) -> Iterator[str]:
-        """The lines of a shard's file. Only a line feed ends one: labels may hold what str.splitlines knows."""
+        """The lines of a shard's file. Only a line feed ends one: labels may hold whatever else could."""
         if url is not None:
             for line in self._batches.file(url).split(b"\n"):
                 if line:

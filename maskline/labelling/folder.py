@@ -88,7 +88,7 @@ class PendingPart(NamedTuple):
 
 
 class OutputFolder:
-    """A folder of results. One command at a time works in it, from ``begin`` or ``resume`` until it is closed."""
+    """A folder of results. One command at a time works in it: from ``begin`` or ``resume`` until ``close``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
