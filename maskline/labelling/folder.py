@@ -88,7 +88,7 @@ class PendingPart(NamedTuple):
 
 
 class OutputFolder:
-    """A folder of results. One command at a time works in it: from ``begin`` or ``resume`` until ``close``."""
+    """A folder of results. One command at a time works in it: from ``begin`` or ``resume`` on."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
