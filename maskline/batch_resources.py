@@ -112,6 +112,11 @@ class BatchStatus(StrEnum):
     FAILED = "failed"  #: it could not be gone on with
     CANCELLED = "cancelled"
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing goes on."""
+        return self in {BatchStatus.SUCCEEDED, BatchStatus.FAILED, BatchStatus.CANCELLED}
+
 
 class ItemCounts(WireModel):
     """How many items are where."""
