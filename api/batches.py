@@ -34,6 +34,8 @@ from maskline.batch_artifacts import (
 from maskline.batch_items import BatchItem
 from maskline.batch_records import complete_batch, forget_batch, keep_batch, retry_batch
 from maskline.batch_resources import (
+    EXPORT_FORMAT,
+    MAX_PACK_BYTES,
     BatchPage,
     BatchResource,
     BatchSource,
@@ -84,7 +86,6 @@ _PATH = "/v1/batches"
 _POLL_AFTER_S = 1
 _MAX_JSON_BYTES = 1 << 25
 _MAX_MANIFEST_BYTES = 1 << 32
-_MAX_PACK_BYTES = 1 << 27
 _MAX_KEY = 255
 _TOGETHER = 200  # chunks that are asked about at once
 _MANIFEST_PART, _REQUEST_PART = "manifest", "request"
@@ -222,7 +223,7 @@ class _BatchViews:
     )
     def put_pack(self, batch_id: str, number: int) -> Response:
         self._require_open(batch_id, number)
-        self._store_body(pack_key(batch_id, number), _MAX_PACK_BYTES, _BYTES)
+        self._store_body(pack_key(batch_id, number), MAX_PACK_BYTES, _BYTES)
         return Response(status=HTTPStatus.NO_CONTENT)
 
     @operation(
@@ -301,10 +302,13 @@ class _BatchViews:
     )
     def list_shards(self, batch_id: str, query: ShardQuery) -> Response:
         batch = self._get(batch_id)
-        first = query.after + 1
-        ended = self._batches.ended_chunks(batch_id, first, query.after + query.page_size)
-        in_order = [chunk for number, chunk in enumerate(ended, first) if chunk.number == number]
         has_ended = batch.progress.state.is_final and not batch.is_retrying
+        first = query.after + 1
+        ended = self._batches.ended_chunks(batch_id, first, first + query.page_size - 1)
+        while has_ended and not ended and first + query.page_size <= batch.progress.chunks:
+            first += query.page_size  # a batch that was cancelled has gaps, which may be longer than a page
+            ended = self._batches.ended_chunks(batch_id, first, first + query.page_size - 1)
+        in_order = [chunk for number, chunk in enumerate(ended, first) if chunk.number == number]
         page = ShardPage(
             shards=tuple(self._shard(batch, chunk) for chunk in (ended if has_ended else in_order)),
             is_last=has_ended and first + query.page_size > batch.progress.chunks,
@@ -361,7 +365,7 @@ class _BatchViews:
         self._require_end(batch)
         if batch.request.resource is not None:
             raise ExportFailed("a batch of Vertex AI has no segments to export; make one by POST /v1/batches")
-        if not re.fullmatch(r"[a-z][a-z-]{0,63}", export_format):
+        if not re.fullmatch(EXPORT_FORMAT, export_format):
             raise ExportFailed(f"there is no format {export_format!r}")
         asked = ExportRequest(format=export_format, polygons=query.polygons)
         rounds = batch.progress.rounds

@@ -14,6 +14,8 @@ from maskline.requests import MAX_PROMPTS, Prompt, Subtask
 from maskline.wire import FreeObject, WireModel
 
 MAX_LISTED_ITEMS = 10_000
+MAX_PACK_BYTES = 1 << 27
+EXPORT_FORMAT = r"[a-z][a-z-]{0,63}"  # a name that a format could have
 
 ObjectUri = Annotated[
     str,
@@ -109,6 +111,11 @@ class BatchStatus(StrEnum):
     SUCCEEDED = "succeeded"  #: everything was tried; items may have failed
     FAILED = "failed"  #: it could not be gone on with
     CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing goes on."""
+        return self in {BatchStatus.SUCCEEDED, BatchStatus.FAILED, BatchStatus.CANCELLED}
 
 
 class ItemCounts(WireModel):

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from unicodedata import normalize
 from urllib.parse import urlsplit
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
@@ -13,10 +14,12 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])(\..*)?")  # of Windows
 _SAFE_PART = re.compile(
     r"(?![. ])[^\x00-\x1f\x7f<>:\"/\\|?*\ud800-\udfff]{1,100}(?<![. ])"
 )  # on any file system
+_MOST_PART_BYTES = 200  # of the 255 that file systems take, so that there is room for more extensions
 _MOST_PARTS = 16
 _EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 _EXTENSION_OF_A_NAME = re.compile(r"\.([a-z0-9]{1,8})$")
 _OF_IMAGES = frozenset({"avif", "bmp", "gif", "heic", "heif", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
+_OF_FILES = _OF_IMAGES | {"json", "txt", "xml"}  # that items' files have, and so no folder of them may
 
 
 def file_name(item_id: str, extension: str) -> str:
@@ -68,8 +71,8 @@ def _digested(item_id: str) -> str:
 class FileNames:
     """Names the files of many items after their ids: as they are where that is safe, and none twice.
 
-    Folders within an id stay folders. No two names differ in case or extension alone; so items must be named
-    in one order for their names to be the same again.
+    Folders within an id stay folders. No two names differ in case, extension or Unicode's normal form alone;
+    so items must be named in one order for their names to be the same again.
     """
 
     def __init__(self) -> None:
@@ -87,9 +90,13 @@ class FileNames:
         is_image = found is not None and found[1] in _OF_IMAGES
         short = item_id[: -len(found[0])] if found is not None and is_image else item_id
         parts = short.split("/")
-        is_safe = len(parts) <= _MOST_PARTS and all(map(_is_safe_part, parts))
+        is_safe = (
+            len(parts) <= _MOST_PARTS
+            and all(map(_is_safe_part, parts))
+            and not any(map(_is_like_a_file, parts[:-1]))
+        )
         for stem in ((short,) if is_safe else ()) + (_digested(item_id),):
-            key = hash(stem.lower())
+            key = hash(normalize("NFC", stem).casefold())
             if key not in self._taken:
                 break
         self._taken.add(key)
@@ -98,5 +105,13 @@ class FileNames:
 
 def _is_safe_part(part: str) -> bool:
     return (
-        _SAFE_PART.fullmatch(part) is not None and _MARK not in part and not _RESERVED.fullmatch(part.lower())
+        _SAFE_PART.fullmatch(part) is not None
+        and len(part.encode()) <= _MOST_PART_BYTES
+        and _MARK not in part
+        and not _RESERVED.fullmatch(part.lower())
     )
+
+
+def _is_like_a_file(folder: str) -> bool:
+    found = _EXTENSION_OF_A_NAME.search(folder.lower())
+    return found is not None and found[1] in _OF_FILES

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from maskline.cli import demo, doctor, evaluate, jobs, keys, label, models, up, version, webhooks
+from maskline.cli import batches, demo, doctor, evaluate, jobs, keys, label, models, up, version, webhooks
 from maskline.cli.context import EXIT_CODES, as_exit_code
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("get")(jobs.get)
 app.command("list")(jobs.list_jobs)
 app.command("cancel")(jobs.cancel)
 app.command("delete")(jobs.delete)
+app.add_typer(batches.app, name="batches")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")

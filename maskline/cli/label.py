@@ -1,6 +1,9 @@
 """``maskline label``: a data set in, its labels out."""
 
-from contextlib import ExitStack
+import re
+import shlex
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
@@ -8,15 +11,16 @@ from uuid import uuid4
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from maskline.batch_resources import BatchResource, BatchSource, NewBatch
+from maskline.batch_resources import EXPORT_FORMAT, BatchResource, NewBatch
 from maskline.batch_results import ReviewThresholds
 from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, remark, to_people
 from maskline.cli.jobs import pairs
 from maskline.cli.prompts import read_prompts
-from maskline.datasets.source import Effect, PromptSource
-from maskline.labelling.folder import LabellingDocument, OutputFolder
+from maskline.client import Client, MasklineError
+from maskline.datasets.source import Effect, NotADataset, PromptSource
+from maskline.labelling.folder import PROBLEMS, LabellingDocument, OutputFolder
 from maskline.labelling.labelling import MASKS, Labelling, Report
-from maskline.labelling.sources import SourceForm, form_of, is_remote
+from maskline.labelling.sources import form_of, is_remote, remote_source
 from maskline.local import Stack
 from maskline.requests import Subtask
 
@@ -24,6 +28,7 @@ _SHOWN = 10
 
 
 def command(
+    context: typer.Context,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -61,6 +66,9 @@ def command(
     min_segment_area: Annotated[
         float | None, typer.Option(help="Segments that cover less of the image are flagged.", min=0, max=1)
     ] = None,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="With --resume: try the items anew that failed.")
+    ] = False,
     name: Annotated[str, typer.Option(help="Name of the batch, for people.")] = "",
     local: Annotated[
         bool, typer.Option("--local", help="Start a service for this, and stop it afterwards.")
@@ -70,56 +78,86 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Label a data set; what Ctrl-C or a failure interrupts is gone on with by --resume."""
-    folder = OutputFolder(out)
-    if resume:
-        document = folder.resume()
-        if source is not None and source != document.source:
-            raise typer.BadParameter(f"{out} is of {document.source}; leave the source out")
-    elif source is None:
-        raise typer.BadParameter("give a source, or --resume")
-    else:
-        thresholds = {"min_confidence": min_confidence, "min_segment_area": min_segment_area}
-        batch = NewBatch(
-            model=model,
-            subtask=subtask,
-            prompts=read_prompts(box or (), point or (), (), None),
-            parameters=pairs(param),
-            review=ReviewThresholds(**{key: value for key, value in thresholds.items() if value is not None}),
-            display_name=name or source[-128:],
-            source=_remote(source, prompts),
-        )
-        document = LabellingDocument(
-            source=source if is_remote(source) else str(Path(source).absolute()),
-            idempotency_key=str(uuid4()),
-            batch=batch,
-            prompts=prompts,
-            images=str(images.absolute()) if images else None,
-            formats=tuple(formats or (MASKS,)),
-            polygons=polygons,
-            is_local=local,
-        )
-        form_of(document.source)
-        folder.begin(document)
-    with ExitStack() as stack:
-        if document.is_local:
-            service = stack.enter_context(Stack(out / ".maskline" / "service"))
-            url, api_key = service.url, service.api_key
-        client = stack.enter_context(connect(url, api_key))
-        report = _run(Labelling(client, document, folder))
+    with OutputFolder(out) as folder:
+        if resume:
+            _require_alone(context, {"out", "resume", "retry", "url", "api_key", "as_json"})
+            document = folder.resume()
+        elif source is None or retry:
+            raise typer.BadParameter("give a source, or --resume")
+        else:
+            thresholds = {"min_confidence": min_confidence, "min_segment_area": min_segment_area}
+            chosen = {key: value for key, value in thresholds.items() if value is not None}
+            batch = NewBatch(
+                model=model,
+                subtask=subtask,
+                prompts=read_prompts(box or (), point or (), (), None),
+                parameters=pairs(param),
+                review=ReviewThresholds(**chosen),
+                display_name=name or source[-128:],
+                source=remote_source(source, prompts) if is_remote(source) else None,
+            )
+            document = LabellingDocument(
+                source=source if is_remote(source) else str(Path(source).absolute()),
+                idempotency_key=str(uuid4()),
+                batch=batch,
+                prompts=prompts,
+                images=str(images.absolute()) if images else None,
+                formats=tuple(map(_format, formats or (MASKS,))),
+                polygons=polygons,
+                is_local=local,
+                service=url,
+            )
+            form_of(document.source)
+            folder.begin(document)
+        try:
+            with _client(document, out, url, api_key) as client:
+                report = _run(Labelling(client, document, folder), is_retry=retry)
+        except NotADataset:
+            if not resume:
+                folder.abandon()
+            raise
+        except (KeyboardInterrupt, MasklineError, OSError):
+            remark(f"What came is kept; go on with: maskline label --resume --out {shlex.quote(str(out))}")
+            raise
     _show(report, out, as_json)
+    if report.failed_exports:
+        raise typer.Exit(3)
     if not report.has_all_succeeded:
         raise typer.Exit(1)
 
 
-def _remote(source: str, prompts: PromptSource) -> BatchSource | None:
-    """What the service reads by itself."""
-    if not is_remote(source):
-        return None
-    field = "manifest" if form_of(source) is SourceForm.MANIFEST else form_of(source).value
-    return BatchSource.model_validate({field: source, "prompts": prompts})
+def _require_alone(context: typer.Context, allowed: Container[str]) -> None:
+    """Return if no other option was given: everything else is as it was when the folder was begun.
+
+    Raises:
+        typer.BadParameter: one was.
+    """
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE" and parameter.name not in allowed:
+            raise typer.BadParameter(
+                "it is as it was at the beginning; leave it out with --resume", param_hint=parameter.opts[0]
+            )
 
 
-def _run(labelling: Labelling) -> Report:
+def _format(name: str) -> str:
+    """A name that a format could have; which ones there are, the service knows."""
+    if not re.fullmatch(EXPORT_FORMAT, name):
+        raise typer.BadParameter(f"{name!r} is no name of a format", param_hint="--format")
+    return name
+
+
+@contextmanager
+def _client(document: LabellingDocument, out: Path, url: str | None, api_key: str | None) -> Iterator[Client]:
+    """A client of the service that labels."""
+    with ExitStack() as stack:
+        if document.is_local:
+            service = stack.enter_context(Stack(out / ".maskline" / "service"))
+            url, api_key = service.url, service.api_key
+        yield stack.enter_context(connect(url or document.service, api_key))
+
+
+def _run(labelling: Labelling, *, is_retry: bool) -> Report:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -129,7 +167,7 @@ def _run(labelling: Labelling) -> Report:
     )
     with Progress(*columns, console=to_people) as progress:
         task = progress.add_task("labelling", total=None, pace="")
-        return labelling.run(lambda batch: _tell(progress, task, batch))
+        return labelling.run(lambda batch: _tell(progress, task, batch), is_retry=is_retry)
 
 
 def _tell(progress: Progress, task: TaskID, batch: BatchResource) -> None:
@@ -148,11 +186,14 @@ def _tell(progress: Progress, task: TaskID, batch: BatchResource) -> None:
 def _show(report: Report, out: Path, as_json: bool) -> None:
     summary = report.summary
     for problem in report.problems:
-        if problem.effect is not Effect.PASSED_OVER:
-            remark(f"{problem.where}: {problem.message}")
-    passed_over = sum(problem.effect is Effect.PASSED_OVER for problem in report.problems)
-    if passed_over:
+        remark(f"{problem.where}: {problem.message}")
+    mattering = report.left_out + report.effects[Effect.PROMPT_LEFT_OUT]
+    if mattering > len(report.problems):
+        remark(f"{mattering - len(report.problems)} more are in {out / PROBLEMS}")
+    if passed_over := report.effects[Effect.PASSED_OVER]:
         remark(f"{passed_over} files or annotations were passed over")
+    for name, why in report.failed_exports.items():
+        remark(f"there is no {name}: {why}")
     if as_json:
         print_json(summary)
         return
@@ -162,6 +203,7 @@ def _show(report: Report, out: Path, as_json: bool) -> None:
             ("items", str(summary.items + report.left_out)),
             ("succeeded", str(summary.succeeded)),
             ("failed", str(summary.failed + report.left_out)),
+            ("failed: left out by the data set", str(report.left_out)),
             ("to be looked at", str(summary.flagged)),
             *((f"failed: {code}", str(count)) for code, count in sorted(summary.errors.items())),
         ),
@@ -179,6 +221,8 @@ def _show(report: Report, out: Path, as_json: bool) -> None:
             ("slowest", "line", "ms"),
             ((one.id, str(one.line), f"{one.milliseconds:.0f}") for one in summary.slowest[:_SHOWN]),
         )
-    confidence = f"; mean confidence {summary.mean_confidence:.3f}" if summary.mean_confidence else ""
+    confidence = (
+        f"; mean confidence {summary.mean_confidence:.3f}" if summary.mean_confidence is not None else ""
+    )
     pace = f", {summary.items / summary.seconds:.1f} images a second" if summary.seconds else ""
     remark(f"{summary.seconds:.0f} s{pace}{confidence}; saved in {out.resolve()}")

@@ -12,6 +12,7 @@ import httpx
 from pydantic import JsonValue
 
 from maskline.client import calls
+from maskline.client.asynchronous_batches import AsyncBatches
 from maskline.client.connection import POLL_S, settings_of
 from maskline.client.errors import ConnectionFailed, JobDidNotSucceed, WaitTimeout
 from maskline.client.requests import (
@@ -79,6 +80,8 @@ class AsyncClient:
         self._timeout = timeout
         self._sleep = sleep
         self._http = httpx.AsyncClient(transport=transport, **settings_of(base_url, api_key))
+        self.batches = AsyncBatches(self._http, self._send, timeout=timeout, transport=transport, sleep=sleep)
+        """Data sets that are labelled as one."""
 
     async def __aenter__(self) -> Self:
         """The client itself."""
@@ -92,6 +95,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self.batches.close()
         await self._http.aclose()
 
     async def submit(

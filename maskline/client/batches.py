@@ -9,11 +9,8 @@ from maskline.batch_resources import BatchPage, BatchResource, BatchStatus, NewB
 from maskline.batch_results import BatchSummary, ItemError, ItemResult, ItemReview
 from maskline.client import batch_calls as calls
 from maskline.client.errors import BatchDidNotSucceed, ConnectionFailed
-from maskline.client.requests import POLL_PAUSE_S, Call, check, parse
+from maskline.client.requests import CHUNK_BYTES, POLL_PAUSE_S, Call, LineParser, check, parse, retry_delay
 from maskline.wire import WireModel
-
-_ENDED = frozenset({BatchStatus.SUCCEEDED, BatchStatus.FAILED, BatchStatus.CANCELLED})
-_CHUNK_BYTES = 1 << 18
 
 _Line = TypeVar("_Line", bound=WireModel)
 Send = Callable[[Call], httpx.Response]
@@ -23,15 +20,21 @@ class Batches:
     """The batches of a client. Every method raises as those of ``Client`` do."""
 
     def __init__(
-        self, http: httpx.Client, send: Send, *, timeout: float, sleep: Callable[[float], None]
+        self,
+        http: httpx.Client,
+        send: Send,
+        *,
+        timeout: float,
+        transport: httpx.BaseTransport | None,
+        sleep: Callable[[float], None],
     ) -> None:
-        """``send``: repeats what can be repeated."""
+        """``send``: repeats what can be repeated; ``transport``: to the files."""
         self._http = http
         self._send = send
         self._timeout = timeout
         self._sleep = sleep
         # Addresses of files carry their own right, and may be of another server, which must not see the key.
-        self._files = httpx.Client(timeout=timeout)
+        self._files = httpx.Client(timeout=timeout, transport=transport)
 
     def close(self) -> None:
         """Close the connections to the files."""
@@ -97,7 +100,7 @@ class Batches:
             batch = self.get(batch_id)
             if on_update is not None:
                 on_update(batch)
-            if batch.state in _ENDED:
+            if batch.state.is_final:
                 break
             self._sleep(POLL_PAUSE_S)
         if batch.state is not BatchStatus.SUCCEEDED:
@@ -125,7 +128,7 @@ class Batches:
         return self._lines(batch_id, "review", ItemReview)
 
     def export(self, batch_id: str, export_format: str, file: IO[bytes], *, polygons: bool = False) -> None:
-        """Write an export of a batch that has ended into ``file``; waits until it is made."""
+        """Write an export of a batch that has ended into ``file``, from where it is; waits until it is made."""
         call = calls.get_export(batch_id, export_format, polygons=polygons)
         while self._download(call, file) == httpx.codes.ACCEPTED:
             self._sleep(POLL_PAUSE_S)
@@ -143,19 +146,28 @@ class Batches:
         return parse(self._send(calls.steer_batch(batch_id, verb)), BatchResource)
 
     def _download(self, call: Call, file: IO[bytes]) -> int:
-        try:
-            with self._http.stream(
-                call.method, call.path, params=call.params, timeout=self._timeout + call.wait_s
-            ) as response:
-                if not response.is_success:
+        """The status of an answer, whose body is written; an answer that breaks off is asked for again."""
+        start = file.tell()
+        attempt = 0
+        while True:
+            refusal = failure = None
+            try:
+                with self._http.stream(
+                    call.method, call.path, params=call.params, timeout=self._timeout + call.wait_s
+                ) as response:
+                    if response.status_code == httpx.codes.OK:
+                        for chunk in response.iter_bytes(CHUNK_BYTES):
+                            file.write(chunk)
+                    if response.is_success:
+                        return response.status_code
                     response.read()
-                    check(response)
-                if response.status_code == httpx.codes.OK:
-                    for chunk in response.iter_bytes(_CHUNK_BYTES):
-                        file.write(chunk)
-                return response.status_code
-        except httpx.RequestError as error:
-            raise ConnectionFailed(f"{self._http.base_url} can't be reached: {error}") from error
+                    refusal = response
+            except httpx.RequestError as error:
+                failure = ConnectionFailed(f"{self._http.base_url} can't be reached: {error}")
+                file.seek(start)
+                file.truncate()
+            self._sleep(retry_delay(call, attempt, refusal, failure))
+            attempt += 1
 
     def _lines(self, batch_id: str, name: str, model: type[_Line]) -> Iterator[_Line]:
         call = calls.get_lines(batch_id, name)
@@ -165,16 +177,9 @@ class Batches:
                 if not response.is_success:
                     response.read()
                     check(response)
-                for line in _lines_of(response.iter_bytes(_CHUNK_BYTES)):
-                    yield model.model_validate_json(line, extra="ignore")
+                lines = LineParser()
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    for line in lines.feed(chunk):
+                        yield model.model_validate_json(line, extra="ignore")
         except httpx.RequestError as error:
             raise ConnectionFailed(f"{self._http.base_url} can't be reached: {error}") from error
-
-
-def _lines_of(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest

@@ -23,6 +23,7 @@ ImageInput = str | PathLike[str] | bytes | BinaryIO
 
 RETRIED = frozenset({429, 502, 503, 504})
 MAX_RETRIES = 5
+CHUNK_BYTES = 1 << 18  # of a body that is read as it comes
 POLL_PAUSE_S = 1.0  # between polls that the service does not hold
 _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 20.0
@@ -202,6 +203,22 @@ def poll_delay(wait_s: float, took_s: float) -> float:
     A service where too many wait already answers at once; it must not be asked without pause.
     """
     return max(0.0, min(wait_s, POLL_PAUSE_S) - took_s)
+
+
+class LineParser:
+    """The lines of a body that comes in chunks. Every line ends with a line feed, and with nothing else."""
+
+    def __init__(self) -> None:
+        """At the beginning of a body."""
+        self._line: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that end in this part of the body."""
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            yield b"".join([*self._line, end])
+            self._line.clear()
+        self._line.append(rest)
 
 
 class EventParser:

@@ -79,7 +79,7 @@ class Client:
         self._timeout = timeout
         self._sleep = sleep
         self._http = httpx.Client(transport=transport, **settings_of(base_url, api_key))
-        self.batches = Batches(self._http, self._send, timeout=timeout, sleep=sleep)
+        self.batches = Batches(self._http, self._send, timeout=timeout, transport=transport, sleep=sleep)
         """Data sets that are labelled as one."""
 
     def __enter__(self) -> Self:

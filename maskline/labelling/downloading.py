@@ -1,8 +1,9 @@
 """Downloading the results of a batch as they come."""
 
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 
+from maskline.batch_resources import ShardResource
 from maskline.batch_results import ItemResult
 from maskline.client.batches import Batches
 from maskline.client.errors import ApiError, ConnectionFailed
@@ -11,7 +12,7 @@ from maskline.labelling.mask_files import MaskFiles
 from maskline.results import Prediction
 
 _LOOK_S = 0.5
-_TRIES = 5
+_TRIES = 5  # in a row
 
 
 class Downloader:
@@ -24,52 +25,53 @@ class Downloader:
         self._folder = folder
         self._masks = _mask_files(folder) if with_masks else None
 
-    def download(self, should_stop: Callable[[], bool]) -> bool:
-        """Download results until all are there; False: ``should_stop`` said so before.
+    def download(self, stopping: threading.Event) -> bool:
+        """Download results until all are there; False: it is ``stopping`` before.
 
         Raises:
             MasklineError: the service refuses, or can't be reached.
             OSError: a file can't be written.
         """
-        while not should_stop():
+        failures = 0
+        while not stopping.is_set():
             page = self._batches.shards(self._batch_id, self._folder.downloaded)
-            for shard in page.shards:
-                if should_stop():
-                    return False
-                results = [self._result(line) for line in self._lines(shard.predictions)]
-                self._folder.add_chunk(
-                    shard.number,
-                    {
-                        RESULTS: results,
-                        ERRORS: list(self._lines(shard.errors)),
-                        REVIEW: list(self._lines(shard.review)),
-                    },
-                )
             if page.is_last and not page.shards:
                 return True
+            try:
+                for shard in page.shards:
+                    if stopping.is_set():
+                        return False
+                    self._take(shard)
+                    failures = 0
+            except (ConnectionFailed, ApiError):  # with the next page come fresh addresses: they expire
+                failures += 1
+                if failures == _TRIES:
+                    raise
+                stopping.wait(2**failures)
             if not page.shards:
-                time.sleep(_LOOK_S)
+                stopping.wait(_LOOK_S)
         return False
 
-    def _lines(self, url: str | None) -> Iterator[str]:
-        if url is not None:
-            yield from self._file(url).decode().splitlines()
+    def _take(self, shard: ShardResource) -> None:
+        addresses = {RESULTS: shard.predictions, ERRORS: shard.errors, REVIEW: shard.review}
+        lines = {
+            name: list(self._lines(url)) for name, url in addresses.items()
+        }  # all, before any has effects
+        lines[RESULTS] = list(map(self._result, lines[RESULTS]))
+        self._folder.add_chunk(shard.number, lines)
 
-    def _file(self, url: str) -> bytes:
-        for attempt in range(_TRIES):
-            try:
-                return self._batches.file(url)
-            except (ConnectionFailed, ApiError):
-                if attempt == _TRIES - 1:
-                    raise
-                time.sleep(2**attempt)
-        raise AssertionError
+    def _lines(self, url: str | None) -> Iterator[str]:
+        """The lines of a shard's file. Only a line feed ends one: labels may hold whatever else could."""
+        if url is not None:
+            for line in self._batches.file(url).split(b"\n"):
+                if line:
+                    yield line.decode()
 
     def _result(self, line: str) -> str:
         """The line without its masks, which become files."""
         result = ItemResult.model_validate_json(line, extra="ignore")
         if self._masks is not None:
-            self._masks.write(self._masks.claim(result.id), result.prediction)
+            self._masks.write(result.id, result.prediction)
         return result.model_copy(update={"prediction": Prediction()}).to_json()
 
 
@@ -77,5 +79,5 @@ def _mask_files(folder: OutputFolder) -> MaskFiles:
     """What writes the masks, with the names that were given before."""
     files = MaskFiles(folder.path)
     for item_id in folder.result_ids():
-        files.claim(item_id)
+        files.name(item_id)
     return files

@@ -15,12 +15,13 @@ class MaskFiles:
         self._folder = folder
         self._names = FileNames()
 
-    def claim(self, item_id: str) -> str:
-        """The name of an item's files; items must be named in one order."""
+    def name(self, item_id: str) -> str:
+        """The name of an item's files; each item must be named once, and all in one order."""
         return self._names.stem(item_id)
 
-    def write(self, name: str, prediction: Prediction) -> None:
-        """Write the masks of an item."""
+    def write(self, item_id: str, prediction: Prediction) -> None:
+        """Name an item, and write its masks."""
+        name = self.name(item_id)
         masks = {"category": prediction.category_mask, "confidence": prediction.confidence_mask}
         for kind, mask in masks.items():
             if mask is not None:

@@ -1,9 +1,10 @@
-"""What a data set of this machine is, by its name, and how it is read."""
+"""What a data set is, by its name; how one of this machine is read, and how another is told of."""
 
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
+from maskline.batch_resources import BatchSource
 from maskline.datasets.coco import read_coco
 from maskline.datasets.folder import read_folder
 from maskline.datasets.local import LocalFiles
@@ -26,6 +27,14 @@ class SourceForm(StrEnum):
     YOLO = "yolo"
 
 
+_FORMS = {
+    ".jsonl": SourceForm.MANIFEST,
+    ".json": SourceForm.COCO,
+    ".yaml": SourceForm.YOLO,
+    ".yml": SourceForm.YOLO,
+}
+
+
 def is_remote(source: str) -> bool:
     """Whether the service reads it by itself."""
     return source.startswith(_REMOTE)
@@ -38,22 +47,37 @@ def form_of(source: str) -> SourceForm:
         FileNotFoundError: there is none.
         NotADataset: it is a file of another kind.
     """
-    if source.endswith(".jsonl"):
-        return SourceForm.MANIFEST
-    if source.endswith(".json"):
-        return SourceForm.COCO
-    if source.endswith((".yaml", ".yml")):
-        return SourceForm.YOLO
-    if is_remote(source) or not _WILD.isdisjoint(source):
-        return SourceForm.IMAGES
     path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"there is no {source!r}; give a folder, a glob, a manifest or a bucket's URI"
-        )
-    if not path.is_dir():
+    if not is_remote(source):
+        if path.is_dir():
+            return SourceForm.YOLO if (path / DATA_FILE).exists() else SourceForm.IMAGES
+        if not path.exists() and _WILD.isdisjoint(source):
+            raise FileNotFoundError(
+                f"there is no {source!r}; give a folder, a glob, a manifest or a bucket's URI"
+            )
+    for extension, form in _FORMS.items():
+        if source.endswith(extension):
+            return form
+    if path.is_file():
         raise NotADataset(f"{source!r} is neither a folder nor a .jsonl, .json or .yaml file")
-    return SourceForm.YOLO if (path / DATA_FILE).exists() else SourceForm.IMAGES
+    return SourceForm.IMAGES
+
+
+def remote_source(source: str, prompts: PromptSource) -> BatchSource:
+    """How the service is told of what it reads by itself.
+
+    Raises:
+        pydantic.ValidationError: the URI names nothing in a bucket.
+    """
+    form = form_of(source)
+    if form is SourceForm.IMAGES:
+        scheme, _, path = source.partition("://")
+        wild = next((i for i, character in enumerate(path) if character in _WILD), len(path))
+        folder = path.rfind("/", 0, wild) + 1 if wild < len(path) else len(path)
+        return BatchSource(images=f"{scheme}://{path[:folder]}", pattern=path[folder:])
+    if form is SourceForm.YOLO:
+        source = source.rpartition("/")[0] + "/"
+    return BatchSource.model_validate({form.value: source, "prompts": prompts.value})
 
 
 def read_source(source: str, *, prompts: PromptSource, images: Path | None) -> Iterator[Sourced]:
@@ -85,6 +109,6 @@ def _split_glob(source: str) -> tuple[Path, str]:
     """The folder above the first wildcard, and the pattern below it."""
     parts = Path(source).parts
     wild = next((i for i, part in enumerate(parts) if not _WILD.isdisjoint(part)), None)
-    if wild is None:
+    if wild is None or Path(source).is_dir():
         return Path(source), "**/*"
     return Path(*parts[:wild]), "/".join(parts[wild:])

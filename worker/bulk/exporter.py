@@ -11,7 +11,7 @@ from maskline.artifact_operations import exists
 from maskline.batch_artifacts import Shard, export_key, failed_export_key, shard_key
 from maskline.batch_results import ItemResult
 from maskline.batches import Batch, ChunkKey, ExportRequest
-from maskline.errors import BatchNotFound
+from maskline.errors import BatchNotFound, RequestError
 from maskline.file_names import FileNames, extension_of
 from maskline.jobs import Failure
 from maskline.ports import ArtifactStore, BatchStore, HousekeepingStore
@@ -83,7 +83,7 @@ class BatchExporter:
         with TemporaryFile() as file:
             try:
                 export(request.format, self._images(batch), file, self._options(batch, request))
-            except (ValueError, TooManyCategories) as error:
+            except (ValueError, TooManyCategories, RequestError) as error:
                 failure = Failure(code="export_failed", message=str(error))
                 failed_key = failed_export_key(batch.id, batch.progress.rounds, request.file_name)
                 if not exists(self._artifacts, failed_key):
