@@ -97,6 +97,7 @@ def _manifest(lines: int) -> Iterator[Figure]:
             )
         _watch(client, _begin(client, [image] * 64).id)  # the model is loaded
         worker, apis = stack.process("worker-1").pid, _children(stack.process("api").pid)
+        assert worker is not None
         before = {pid: _resident_mb(pid) for pid in (worker, *apis)}
         for pid in before:
             forget_peak(pid)

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
-from api.errors import pointer
 from api.protocols.label_studio.label_config import Control
 from api.protocols.label_studio.messages import DrawnRegion
 from maskline.errors import Fault, InvalidRequest
-from maskline.plain_words import tell
+from maskline.plain_words import pointer, tell
 from maskline.requests import Prompt
 
 DRAWN = "/params/context/result"

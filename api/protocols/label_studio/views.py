@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flask import Blueprint, Response, g, request
 
 from api.body import read_body, read_json
-from api.errors import faults_moved, pointer
+from api.errors import faults_moved
 from api.intake import Submission, most_json_bytes
 from api.openapi import operation
 from api.protocols.label_studio.images import TaskImages
@@ -36,6 +36,7 @@ from api.synchronous import SynchronousCalls, require_success
 from api.waiting import take_seat, wait_seated
 from maskline.errors import DependencyError, Fault, InvalidRequest, RequestError, ServiceError, WaitOver
 from maskline.jobs import Job
+from maskline.plain_words import pointer
 from maskline.requests import Priority, SegmentationRequest
 from maskline.results import ModelCard
 

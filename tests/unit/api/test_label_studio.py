@@ -247,7 +247,7 @@ def test_an_annotator_is_told_what_failed(api: Api, monkeypatch: pytest.MonkeyPa
 
     def create_and_fail(job: Job, *rest: Any) -> Job:
         created = create(job, *rest)
-        claimed = api.jobs.claim(created.id, "w", 60)
+        claimed = api.jobs.claim(created.kind, "w", 60)
         assert claimed is not None
         failure = Failure(code="image_unreadable", message="cut off")
         assert api.jobs.finish(created.id, claimed.attempt, Outcome(failure=failure))
