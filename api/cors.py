@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from flask import Request, Response
 
-_METHODS = "GET, HEAD, POST, PATCH, DELETE"
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _EXPOSED = (
     "Location, Preference-Applied, RateLimit, RateLimit-Policy, Retry-After, X-Model-Id, X-Processing-Time, "
     "X-Request-Id"

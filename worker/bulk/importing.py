@@ -3,6 +3,7 @@ batch stays what it was when it is read again."""
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from io import BytesIO
@@ -123,7 +124,11 @@ def _line(sourced: Sourced) -> bytes:
         failure = Failure(code=_PROBLEM, message=f"{sourced.where}: {sourced.message}")
         return _noted(1, f'{{"id": {_quoted(sourced.where)}}}', failure)
     try:
-        return _noted(sourced.position, sourced.at(str(sourced.image)).to_short_json(), None)
+        return _noted(
+            sourced.position,
+            replace(sourced, id=sourced.id.lstrip("/")).at(str(sourced.image)).to_short_json(),
+            None,
+        )
     except ValidationError as error:
         failure = Failure(code=_PROBLEM, message=tell(error))
         return _noted(sourced.position, f'{{"id": {_quoted(sourced.id)}}}', failure)

@@ -38,6 +38,7 @@ OF_NOBODY = {
     "path",  # a file of the documentation
     "filename",
     "number",  # a part or a pack of a batch
+    "export_format",
 }
 
 

@@ -15,6 +15,7 @@ from maskline.batch_artifacts import Shard, part_key, parts_folder, record_key, 
 from maskline.batch_records import complete_batch, restore_batches, retry_batch
 from maskline.batch_results import BatchSummary, ReviewThresholds
 from maskline.batches import (
+    ALL_LINES,
     Batch,
     BatchState,
     ChunkEnd,
@@ -382,7 +383,9 @@ def test_no_more_workers_are_called_than_there_is_work_for(world: World) -> None
 def test_chunks_whose_worker_was_lost_are_handed_out_again(world: World) -> None:
     batch = world.submit(manifest(range(2)))
     world.leader().look()
-    world.claim(0)
+    held = world.claim(0)
+    assert world.batches.renew([held.key], 0) == set()
+    assert world.batches.take_in_hand(held.key, ALL_LINES)
     world.leader().look()
     again = world.claim()
     assert (again.attempt, again.losses) == (2, 1)
