@@ -178,12 +178,15 @@ def test_what_is_wrong_is_a_bad_request(model: GoogleClient, store: S3ArtifactSt
 
 def test_a_job_outlives_the_processes(model: GoogleClient, store: S3ArtifactStore, stack: Stack) -> None:
     client = connect(JobServiceClient, stack)
-    lines = [{"content": f"gs://imports/photos/{'ab'[n % 2]}.{('png', 'jpg')[n % 2]}"} for n in range(330)]
+    lines = [{"content": f"gs://imports/outlived/{n}.png"} for n in range(330)]
+    for n in range(len(lines)):  # no two are the same, or they would be run once
+        store.put(f"outlived/{n}.png", PNG + str(n).encode(), "image/png", bucket="imports")
     job = client.create_batch_prediction_job(
         parent=LOCATION, batch_prediction_job=wire_job(model, put_input(store, "outlived.jsonl", lines))
     )
+    wait_until(lambda: client.get_batch_prediction_job(name=job.name).state == JobState.JOB_STATE_RUNNING)
     for name in ("worker-1", "api"):
-        time.sleep(1.5)
+        time.sleep(0.5)
         now = client.get_batch_prediction_job(name=job.name)
         assert now.state in {JobState.JOB_STATE_PENDING, JobState.JOB_STATE_RUNNING}, "killed too late"
         pid = stack.process(name).pid
