@@ -102,7 +102,7 @@ def faults_of(error: ValidationError, *, in_query: bool = False) -> list[Fault]:
     """Each fault that Pydantic found, with its JSON pointer or its query parameter."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     # A list that is short of what was faulty in it is told to be too short, too.
-    inner = {fault["loc"][:-1] for fault in found}
+    inner = {fault["loc"][:level] for fault in found for level in range(len(fault["loc"]))}
     return [
         Fault(
             "" if in_query else pointer(*fault["loc"]),
