@@ -131,7 +131,7 @@ class AsyncBatches:
     async def export(
         self, batch_id: str, export_format: str, file: IO[bytes], *, polygons: bool = False
     ) -> None:
-        """Write an export of a batch that has ended into ``file``, from where it is; waits for it."""
+        """Write an export of a batch that has ended into ``file``; waits until it is made."""
         call = calls.get_export(batch_id, export_format, polygons=polygons)
         while await self._download(call, file) == httpx.codes.ACCEPTED:
             await self._sleep(POLL_PAUSE_S)

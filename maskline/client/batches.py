@@ -128,7 +128,7 @@ class Batches:
         return self._lines(batch_id, "review", ItemReview)
 
     def export(self, batch_id: str, export_format: str, file: IO[bytes], *, polygons: bool = False) -> None:
-        """Write an export of a batch that has ended into ``file``, from where it is; waits for it."""
+        """Write an export of a batch that has ended into ``file``; waits until it is made."""
         call = calls.get_export(batch_id, export_format, polygons=polygons)
         while self._download(call, file) == httpx.codes.ACCEPTED:
             self._sleep(POLL_PAUSE_S)

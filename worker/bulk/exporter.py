@@ -62,23 +62,23 @@ class BatchExporter:
             DependencyError: Redis or the bucket does not answer.
         """
         request = ExportRequest.model_validate_json(asked)
-        lead = partial(
-            self._house.lead, f"export:{batch_id}:{request.file_name}", secrets.token_hex(8), _LEAD_S
-        )
-        if not lead():
+        try:
+            batch = self._batches.get(tenant, batch_id)
+        except BatchNotFound:
+            return
+        key = export_key(batch.id, batch.progress.rounds, request.file_name)
+        lead = partial(self._house.lead, f"export:{key}", secrets.token_hex(8), _LEAD_S)
+        if exists(self._artifacts, key) or not lead():
             return
         keeping = Periodic("export's lead", _LEAD_S / 4, lead)
         keeping.start()
         try:
-            self._make(self._batches.get(tenant, batch_id), request)
-        except BatchNotFound:
-            return
+            self._make(batch, request, key)
         finally:
             keeping.stop()
 
-    def _make(self, batch: Batch, request: ExportRequest) -> None:
-        key = export_key(batch.id, batch.progress.rounds, request.file_name)
-        if exists(self._artifacts, key):
+    def _make(self, batch: Batch, request: ExportRequest, key: str) -> None:
+        if exists(self._artifacts, key):  # another worker had the lead until just now
             return
         with TemporaryFile() as file:
             try:

@@ -92,6 +92,8 @@ def import_source(batch: Batch, number: int, artifacts: ArtifactStore, limits: I
             part.writelines(_pieces(source, artifacts, limits))
         except NotADataset as error:
             raise MalformedRequest(str(error)) from error
+        except FileNotFoundError as error:
+            raise ArtifactNotFound(str(error)) from error
         artifacts.put(key, part, _MEDIA_TYPE)
 
 
