@@ -28,6 +28,7 @@ from maskline.batch_artifacts import (
     pack_key,
     part_key,
     published_key,
+    record_key,
     shard_key,
     summary_key,
 )
@@ -237,8 +238,13 @@ class _BatchViews:
         batch = self._require_open(batch_id, number)
         if number > batch.parts + 1:
             raise _faulty(f"part {number} can't follow part {batch.parts}; the next is {batch.parts + 1}")
-        self._store_body(part_key(batch_id, number), _MAX_MANIFEST_BYTES, _JSONL)
-        return self._answer(self._batches.add_part(g.caller.tenant, batch_id, number))
+        key = part_key(batch_id, number)
+        self._store_body(key, _MAX_MANIFEST_BYTES, _JSONL)
+        try:
+            return self._answer(self._batches.add_part(g.caller.tenant, batch_id, number))
+        except BatchClosed:  # meanwhile; where this part is another one may come
+            self._artifacts.delete([key])
+            raise
 
     @operation(
         "Say that there are no more parts to come",
@@ -462,6 +468,10 @@ class _BatchViews:
         try:
             known = self._get(batch.id)
         except BatchNotFound:
+            if exists(self._artifacts, record_key(batch.id, "removed")):
+                raise IdempotencyKeyReused(
+                    "the idempotency key is that of a batch that was deleted"
+                ) from None
             return None
         if known.request != batch.request:
             raise IdempotencyKeyReused("the idempotency key was used for another batch")

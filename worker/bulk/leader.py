@@ -282,7 +282,10 @@ class BatchLeader:
         failures = list(progress.partial_failures)
         for chunk in in_order:
             for shard, lines in _files_of(chunk):
-                if lines:
+                is_known = (
+                    shard is not Shard.REVIEW or batch.request.resource is None
+                )  # to the client's protocol
+                if lines and is_known:
                     to_key = published_key(destination, shard, chunk.number)
                     key = shard_key(ChunkKey(batch.id, chunk.number, chunk.attempt), shard)
                     if not exists(self._artifacts, to_key, bucket=destination.bucket):

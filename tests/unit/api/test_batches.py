@@ -470,3 +470,26 @@ def test_errors_of_rounds_before_are_not_told(api: Api) -> None:
     assert [(one["failed"], "errors" in one) for one in shards] == [(0, False), (0, False), (1, True)]
     shown = told(api.client.get(f"{BATCHES}/{batch}"))
     assert (shown["rounds"], shown["counts"]["failed"], shown["counts"]["succeeded"]) == (1, 1, 19)
+
+
+def test_the_key_of_a_batch_that_was_deleted_makes_no_other(api: Api) -> None:
+    key = {"Idempotency-Key": "k"}
+    batch = create(api, {"items": [ITEM]}, **key)
+    run(api, batch)
+    assert api.client.delete(f"{BATCHES}/{batch}").status_code == 204
+    problem(post(api, {"items": [ITEM]}, **key), 422, "idempotency_key_reused")
+
+
+def test_a_part_that_comes_as_the_batch_is_completed_leaves_nothing(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = create(api, {})
+    add_part = api.services.batches.add_part
+
+    def add_late(tenant: str, batch_id: str, part: int) -> Batch:
+        api.services.batches.complete(tenant, batch_id)
+        return add_part(tenant, batch_id, part)
+
+    monkeypatch.setattr(api.services.batches, "add_part", add_late)
+    problem(put(api, f"{batch}/parts/1"), 409, "batch_closed")
+    assert list(api.artifacts.keys(f"batches/{batch}/")) == []
