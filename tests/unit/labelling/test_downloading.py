@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,7 +79,7 @@ def batch(service: Service) -> Batch:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Iterator[Path]:
+def out(tmp_path: Path) -> Path:
     begun(tmp_path / "out")
     return tmp_path / "out"
 
@@ -190,7 +190,7 @@ def test_without_masks_there_are_no_files_of_them(client: Client, batch: Batch, 
 
 def test_it_stops_when_it_is_told(client: Client, service: Service, batch: Batch, out: Path) -> None:
     stopping = Impatient()
-    service.after = lambda request: "artifacts" in request.url.path and stopping.set()
+    service.after = lambda request: stopping.set() if "artifacts" in request.url.path else None
     with OutputFolder(out) as folder:
         folder.resume()
         assert not Downloader(client.batches, batch.id, folder, with_masks=True).download(stopping)

@@ -126,7 +126,7 @@ def test_a_part_is_sent_again_to_the_letter(
         upload(client, folder, [SourcedItem(position=1, id="0a.png", image=tmp_path / "0.png"), *other]) == []
     )
     assert bodies[0] in bodies[-6:]
-    ids = [item.id for item in service.items()]
+    ids = [str(item.id) for item in service.items()]
     assert sorted(ids) == ["0.png", "0a.png", *(f"{n}.png" for n in range(1, ITEMS))]
 
 
@@ -144,7 +144,7 @@ def test_it_stops_when_it_is_told(
     client: Client, service: Service, folder: OutputFolder, tmp_path: Path
 ) -> None:
     stopping = threading.Event()
-    service.after = lambda request: request.url.path.endswith("/parts/1") and stopping.set()
+    service.after = lambda request: stopping.set() if request.url.path.endswith("/parts/1") else None
     batch = client.batches.create(DOCUMENT.batch, idempotency_key="k")
     uploader = Uploader(client.batches, batch.id, folder, print)
     assert not uploader.upload(dataset(tmp_path), stopping)
@@ -180,7 +180,7 @@ def test_what_can_not_be_uploaded_is_told_and_the_others_go_on(
     (tmp_path / "folder.png").mkdir()
     label = "ü" * 128
     prompts = tuple(Prompt(label=label, box=(0, 0, 1, 1)) for _ in range(1000))
-    bad = [
+    bad: list[Sourced] = [
         SourcedItem(position=2, id="empty", image=tmp_path / "empty.png"),
         SourcedItem(position=3, id="huge", image=tmp_path / "huge.png"),
         SourcedItem(position=4, id="gone", image=tmp_path / "gone.png"),
