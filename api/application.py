@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from flask import Flask, Response, g, request
 
-from api import batches, keys, models, protocols, service_routes, webhooks
+from api import batch_results, batches, keys, models, protocols, service_routes, webhooks
 from api.authentication import KeyBearer, authenticate, key_of
 from api.body import BROKEN_OFF
 from api.cors import Cors
@@ -44,7 +44,15 @@ def create_app(services: Services) -> Flask:
     _install_door(app, services, [protocol for protocol in spoken if hasattr(protocol, "key_in")])
     install_error_handlers(app, [protocol for protocol in spoken if hasattr(protocol, "speaks_to")])
     service_routes.install_docs(app)
-    for routes in (models, keys, webhooks, batches, service_routes, *sorted(spoken, key=_takes_the_rest)):
+    for routes in (
+        models,
+        keys,
+        webhooks,
+        batches,
+        batch_results,
+        service_routes,
+        *sorted(spoken, key=_takes_the_rest),
+    ):
         app.register_blueprint(routes.make_blueprint(services))
     return app
 

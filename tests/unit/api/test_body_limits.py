@@ -52,8 +52,13 @@ class Endless(RawIOBase):
 @pytest.fixture
 def api(make_api: MakeApi, monkeypatch: pytest.MonkeyPatch) -> Api:
     # These are gigabytes, which go to the disk.
-    for most in ("_MAX_JSON_BYTES", "_MAX_MANIFEST_BYTES", "MAX_PACK_BYTES"):
-        monkeypatch.setattr(f"api.batches.{most}", MOST_IMAGE_BYTES)
+    for most in (
+        "batch_intake._MAX_JSON_BYTES",
+        "batch_intake.MAX_MANIFEST_BYTES",
+        "batches.MAX_MANIFEST_BYTES",
+        "batches.MAX_PACK_BYTES",
+    ):
+        monkeypatch.setattr(f"api.{most}", MOST_IMAGE_BYTES)
     api = make_api(max_image_bytes=str(MOST_IMAGE_BYTES))
     card = make_card().model_copy(update={"aliases": ("grabcut/1",)})
     api.services.models.publish("w", [card], 60)
