@@ -124,7 +124,7 @@ def test_a_killed_process_leaves_what_is_put_right(
 ) -> None:
     """It leaves half a line, or the lines of a chunk that nobody noted."""
     for name in (RESULTS, ERRORS, REVIEW):
-        (out / name).write_text('{"id": "half\n{"id":')
+        (out / name).write_text('{"id": "half\n{"id":' + 10**6 * "x")
     download(client, batch, out)
     require_all(service, batch, out)
 

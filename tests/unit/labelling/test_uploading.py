@@ -130,6 +130,30 @@ def test_a_part_is_sent_again_to_the_letter(
     assert sorted(ids) == ["0.png", "0a.png", *(f"{n}.png" for n in range(1, ITEMS))]
 
 
+def test_a_killed_process_leaves_half_a_note(client: Client, service: Service, tmp_path: Path) -> None:
+    """Of a part that it did not begin to upload, for that comes after its note."""
+    sourced = dataset(tmp_path)
+
+    def break_off(request: httpx.Request) -> None:
+        if request.url.path.endswith("/packs/3"):
+            raise httpx.ReadError("gone")
+
+    service.before = break_off
+    with OutputFolder(tmp_path / "out") as folder:
+        folder.begin(DOCUMENT)
+        with pytest.raises(ConnectionFailed):
+            upload(client, folder, sourced)
+    service.before = _nothing
+    log = tmp_path / "out" / ".maskline" / "uploaded.jsonl"
+    log.write_bytes(log.read_bytes()[:-9])
+    for _ in range(2):
+        with OutputFolder(tmp_path / "out") as folder:
+            folder.resume()
+            upload(client, folder, sourced)
+            assert [one.part for one in folder.uploaded()] == [1, 2, 3, 4]
+    require_all(service, sourced)
+
+
 def test_a_complete_batch_is_left_alone(client: Client, folder: OutputFolder, tmp_path: Path) -> None:
     upload(client, folder, dataset(tmp_path))
 
