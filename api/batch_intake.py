@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from api.body import broken_off_told, parse_body, read_body, validate
 from api.checks import faults_of_request
+from api.intake import Upload, measure, upload_of
 from api.services import Services
 from maskline.batch_artifacts import Shard, published_key
 from maskline.batch_items import BatchItem
@@ -60,8 +61,8 @@ _KINDS = {
 }
 
 
-def read_new_batch(request: Request) -> tuple[NewBatch, BinaryIO | None]:
-    """What the body asks for, and the manifest beside it.
+def read_new_batch(request: Request) -> tuple[NewBatch, Upload | None]:
+    """What the body asks for, and the items in it or beside it, one a line.
 
     Raises:
         UnsupportedMediaType: the body's content type is neither of the two.
@@ -70,7 +71,9 @@ def read_new_batch(request: Request) -> tuple[NewBatch, BinaryIO | None]:
         RequestEntityTooLarge: (Werkzeug's) the body is larger than it may be.
     """
     if request.mimetype == JSON:
-        return validate(parse_body(read_body(request, _MAX_JSON_BYTES)), NewBatch), None
+        new = validate(parse_body(read_body(request, _MAX_JSON_BYTES)), NewBatch)
+        lines = "".join(item.to_short_json() + "\n" for item in new.items or ())
+        return new, upload_of(lines.encode()) if new.items is not None else None
     if request.mimetype != MULTIPART:
         raise UnsupportedMediaType(
             f"the content type {request.mimetype!r} is not taken; send application/json, or "
@@ -89,7 +92,7 @@ def read_new_batch(request: Request) -> tuple[NewBatch, BinaryIO | None]:
     new = validate(parse_body(text), NewBatch)
     if new.items is not None or new.source is not None:
         raise InvalidRequest([Fault("/items", "give the items in the manifest alone")])
-    return new, cast(BinaryIO, manifest.stream)
+    return new, measure(cast(BinaryIO, manifest.stream))
 
 
 def _batch_id(tenant: str, key: str | None) -> str:
@@ -125,7 +128,9 @@ class BatchIntake:
         self._settings = services.settings
         self._artifacts = services.artifacts
 
-    def make(self, asked: NewBatch, *, tenant: str, idempotency_key: str | None, has_manifest: bool) -> Batch:
+    def make(
+        self, asked: NewBatch, *, tenant: str, idempotency_key: str | None, items_sha256: str | None
+    ) -> Batch:
         """The batch, which is not kept yet. With an idempotency key its id follows from that.
 
         Raises:
@@ -165,12 +170,13 @@ class BatchIntake:
                 sources=(source,) if source else (),
                 destination=destination,
                 review=asked.review,
+                items_sha256=items_sha256,
                 display_name=asked.display_name,
                 metadata=asked.metadata,
             ),
             created_ms=int(datetime.now(UTC).timestamp() * 1000),
-            parts=int(has_manifest or asked.items is not None),
-            is_complete=has_manifest or asked.items is not None or source is not None,
+            parts=int(items_sha256 is not None),
+            is_complete=items_sha256 is not None or source is not None,
         )
 
     def _source(self, asked: BatchSource, faults: list[Fault]) -> Source:

@@ -149,6 +149,7 @@ class _ResultViews:
             failed_key = failed_export_key(batch_id, rounds, asked.file_name)
             if exists(self._artifacts, failed_key):
                 failure = Failure.model_validate_json(self._artifacts.get(failed_key))
+                self._artifacts.delete([failed_key])  # who asks again has it tried again
                 raise ExportFailed(failure.message) from None
             self._services.queue.publish_export(g.caller.tenant, batch_id, asked.to_json())
             headers = {"Retry-After": str(_POLL_AFTER_S)}

@@ -1,9 +1,8 @@
 """Routes by which batches are made, filled, watched and steered."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from http import HTTPStatus
-from io import BytesIO
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from flask import Blueprint, Response, g, request
 from pydantic import Field
@@ -11,7 +10,7 @@ from pydantic import Field
 from api.batch_intake import JSON, MAX_MANIFEST_BYTES, MULTIPART, BatchIntake, MultipartBatch, read_new_batch
 from api.batch_presenter import present
 from api.body import broken_off_told
-from api.intake import take_upload
+from api.intake import Upload, take_upload
 from api.limits import admit_batch
 from api.openapi import BINARY, operation
 from api.services import Services
@@ -21,7 +20,7 @@ from maskline.batch_artifacts import (
     part_key,
     record_key,
 )
-from maskline.batch_records import complete_batch, forget_batch, keep_batch, retry_batch
+from maskline.batch_records import cancel_batch, complete_batch, forget_batch, keep_batch, retry_batch
 from maskline.batch_resources import (
     MAX_PACK_BYTES,
     BatchPage,
@@ -99,18 +98,20 @@ class _BatchViews:
         problems=(400, 404, 413, 415, 422, 429),
     )
     def create_batch(self) -> Response:
-        asked, manifest = read_new_batch(request)
-        with closing(manifest or BytesIO()):
+        asked, items = read_new_batch(request)
+        with ExitStack() as held:
+            if items is not None:
+                held.enter_context(closing(items.file))
             batch = self._intake.make(
                 asked,
                 tenant=g.caller.tenant,
                 idempotency_key=request.headers.get("Idempotency-Key"),
-                has_manifest=manifest is not None,
+                items_sha256=items.sha256 if items else None,
             )
             known = self._known(batch)
             if known is None:
                 admit_batch(self._services, batch.tenant)
-                self._store_items(batch, asked, manifest)
+                self._store_items(batch, items)
                 keep_batch(batch, MAX_ACTIVE, self._artifacts, self._batches)
         return self._answer(known or batch, HTTPStatus.ACCEPTED)
 
@@ -213,7 +214,7 @@ class _BatchViews:
         problems=(404,),
     )
     def cancel_batch(self, batch_id: str) -> Response:
-        return self._answer(self._batches.cancel(g.caller.tenant, batch_id))
+        return self._answer(cancel_batch(g.caller.tenant, batch_id, self._artifacts, self._batches))
 
     @operation(
         "Try the items anew that failed, of a batch that has succeeded with the others",
@@ -281,13 +282,11 @@ class _BatchViews:
             raise IdempotencyKeyReused("the idempotency key was used for another batch")
         return known
 
-    def _store_items(self, batch: Batch, asked: NewBatch, manifest: BinaryIO | None) -> None:
-        """Store what was sent of the items, as the first part."""
+    def _store_items(self, batch: Batch, items: Upload | None) -> None:
+        """Store the items that came with the request, as the first part."""
         key = part_key(batch.id, 1)
-        if not batch.parts or exists(self._artifacts, key):
-            return
-        lines = "".join(item.to_short_json() + "\n" for item in asked.items or ())
-        self._artifacts.put(key, manifest or lines.encode(), _JSONL)
+        if items is not None and not exists(self._artifacts, key):
+            self._artifacts.put(key, items.file, _JSONL)
 
 
 _SUCCEEDED = BatchState.SUCCEEDED

@@ -38,6 +38,7 @@ from bench.hostile_images import small_images
 from maskline import Client
 from maskline.local import Stack
 
+schemathesis.serializer.alias("application/jsonl", "application/octet-stream")  # it knows none of its own
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

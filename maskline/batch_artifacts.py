@@ -2,10 +2,12 @@
 
     batch-records/{batch}/batch.json               the batch as it was accepted
                          /complete.json            that its client has uploaded everything
+                         /cancelled.json           that its client wants it to end
                          /retry-{round}.json       that its failed items are tried anew
                          /end-{round}.json         how it ended
                          /removed.json             that its client deleted it; the rest goes soon
     batches/{batch}/parts/{part}.jsonl             the items
+                   /rounds/{round}.jsonl           those that are tried anew
                    /packs/{pack}                   images that its client uploaded, one after the other
                    /predictions/{chunk}-{attempt}.jsonl
                    /errors/{chunk}-{attempt}.jsonl
@@ -49,8 +51,18 @@ def folder(batch: str) -> str:
 
 
 def part_key(batch: str, part: int) -> str:
-    """Key of a part; ``part`` from 1."""
+    """Key of a part that was uploaded, or made of a source; ``part`` from 1."""
     return f"{folder(batch)}parts/{part:06d}.jsonl"
+
+
+def round_key(batch: str, number: int) -> str:
+    """Key of the part that was made of the items that failed, in the round of this number, from 1."""
+    return f"{rounds_folder(batch)}{number:06d}.jsonl"
+
+
+def rounds_folder(batch: str) -> str:
+    """What the keys of the parts of all rounds begin with."""
+    return f"{folder(batch)}rounds/"
 
 
 def parts_folder(batch: str) -> str:

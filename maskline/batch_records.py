@@ -14,9 +14,17 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from maskline.artifact_operations import exists
-from maskline.batch_artifacts import RECORDS, batch_of, folder, parts_folder, record_key
+from maskline.batch_artifacts import (
+    RECORDS,
+    batch_of,
+    folder,
+    part_key,
+    parts_folder,
+    record_key,
+    rounds_folder,
+)
 from maskline.batches import Batch, BatchRequest, BatchState, Progress
-from maskline.errors import ArtifactNotFound, CapacityError, DependencyError
+from maskline.errors import ArtifactNotFound, BatchNotFound, CapacityError, DependencyError
 from maskline.ports import ArtifactStore, BatchStore
 from maskline.wire import WireModel
 
@@ -56,7 +64,7 @@ def keep_batch(batch: Batch, max_active: int, artifacts: ArtifactStore, store: B
 
     Raises:
         QueueFull: ``max_active`` have not ended yet.
-        DependencyError: Redis or S3 does not answer; the batch is not accepted.
+        DependencyError: Redis or S3 does not answer; it may have been accepted.
     """
     document = BatchDocument(tenant=batch.tenant, created_ms=batch.created_ms, request=batch.request)
     keys = [record_key(batch.id, "batch"), record_key(batch.id, "complete")]
@@ -67,9 +75,18 @@ def keep_batch(batch: Batch, max_active: int, artifacts: ArtifactStore, store: B
             artifacts.put(keys[1], complete.to_json().encode(), _JSON)
         store.create(batch, max_active)
     except (CapacityError, DependencyError):
-        with suppress(DependencyError):
-            artifacts.delete(keys)
+        with suppress(DependencyError):  # where it can't be known whether it was taken the documents stay
+            if not _is_there(batch, store):
+                artifacts.delete([*keys, part_key(batch.id, 1)])
         raise
+
+
+def _is_there(batch: Batch, store: BatchStore) -> bool:
+    try:
+        store.get(batch.tenant, batch.id)
+    except BatchNotFound:
+        return False
+    return True
 
 
 def complete_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> Batch:
@@ -79,11 +96,23 @@ def complete_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: 
         BatchNotFound: there is none.
         DependencyError: Redis or S3 does not answer; calling again finishes it.
     """
-    batch = store.get(tenant, batch_id)
-    if not batch.is_complete:
-        complete = CompleteDocument(parts=batch.parts)
-        _note(artifacts, record_key(batch_id, "complete"), complete.to_json().encode())
-    return store.complete(tenant, batch_id)
+    batch = store.complete(tenant, batch_id)
+    complete = CompleteDocument(parts=max(batch.parts - batch.progress.rounds, len(batch.request.sources)))
+    _note(artifacts, record_key(batch_id, "complete"), complete.to_json().encode())
+    return batch
+
+
+def cancel_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> Batch:
+    """The batch, now to be cancelled; one that has ended stays as it is.
+
+    Raises:
+        BatchNotFound: there is none.
+        DependencyError: Redis or S3 does not answer; calling again finishes it.
+    """
+    batch = store.cancel(tenant, batch_id)
+    if batch.is_cancelling:
+        _note(artifacts, record_key(batch_id, "cancelled"), b"")
+    return batch
 
 
 def retry_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> Batch:
@@ -172,21 +201,25 @@ def _restore(
 ) -> None:
     """A batch that has succeeded is restored as if it had not: so it is cut, and its results are found."""
     document = BatchDocument.model_validate_json(artifacts.get(record_key(batch_id, "batch")))
-    parts = sum(1 for _ in artifacts.keys(parts_folder(batch_id)))
+    uploaded = sum(1 for _ in artifacts.keys(parts_folder(batch_id)))
+    if "complete" in notes:  # else one that came too late would count
+        complete = CompleteDocument.model_validate_json(artifacts.get(record_key(batch_id, "complete")))
+        uploaded = min(uploaded, complete.parts)
+    begun = sum(1 for _ in artifacts.keys(rounds_folder(batch_id)))
     batch = Batch(
         id=batch_id,
         tenant=document.tenant,
         request=document.request,
         created_ms=document.created_ms,
-        parts=parts,
+        parts=uploaded + begun,
         is_complete="complete" in notes,
-        is_retrying=False,
-        progress=Progress(imported=min(parts, len(document.request.sources)), is_restored=True),
+        progress=Progress(imported=min(uploaded, len(document.request.sources)), is_restored=True),
     )
     if rounds := _rounds(notes):
-        complete = CompleteDocument.model_validate_json(artifacts.get(record_key(batch_id, "complete")))
-        batch = _with_rounds(batch, rounds, parts - complete.parts, artifacts)
+        batch = _with_rounds(batch, rounds, begun, artifacts)
     store.create(batch, _ANY_NUMBER)
+    if "cancelled" in notes:
+        store.cancel(batch.tenant, batch_id)
     if f"end-{rounds}" in notes:
         end = Progress.model_validate_json(artifacts.get(record_key(batch_id, f"end-{rounds}")))
         if end.state is not BatchState.SUCCEEDED:

@@ -120,6 +120,8 @@ class BatchRequest(WireModel):
     """Where the results go, beside Maskline's own bucket."""
     review: ReviewThresholds = ReviewThresholds()
     """What is flagged."""
+    items_sha256: str | None = None
+    """Of the items that came with the request, in hex."""
     display_name: str = ""
     """Name for people."""
     metadata: dict[str, JsonValue] = Field(default_factory=dict)
@@ -228,15 +230,16 @@ class Batch:
         """Id of its model."""
         return self.request.request.model or ""
 
-    def is_of_round(self, part: int) -> bool:
-        """Whether a part, from 1, is made of items that failed: those of the rounds are the last."""
-        return part > self.parts - self.progress.rounds
+    def round_of(self, part: int) -> int:
+        """Of a part, from 1, that is made of items that failed the round, from 1; of others 0. Those of the
+        rounds are the last."""
+        return max(0, part - (self.parts - self.progress.rounds))
 
     def form_of(self, part: int) -> ItemForm:
         """What a line of this part is, from 1."""
         sources = self.request.sources
         is_read = part <= len(sources) and sources[part - 1].kind is not SourceKind.LINES
-        return ItemForm.NOTED if is_read or self.is_of_round(part) else self.request.form
+        return ItemForm.NOTED if is_read or self.round_of(part) else self.request.form
 
 
 class ChunkPlan(WireModel):
@@ -244,6 +247,8 @@ class ChunkPlan(WireModel):
 
     part: int
     """From 1."""
+    round: int = 0
+    """Of a part that is made of items that failed, from 1."""
     form: ItemForm
     """Of the lines."""
     offset: int

@@ -452,11 +452,19 @@ class BatchStore(Protocol):
         ...
 
     def ended_chunks(self, batch_id: str, first: int, last: int) -> list[EndedChunk]:
-        """Those of the chunks ``first`` to ``last`` that have ended, in their order."""
+        """Those of the chunks ``first`` to ``last`` that have ended, in their order.
+
+        Raises:
+            BatchNotFound: there is no such batch.
+        """
         ...
 
     def sums(self, batch_id: str) -> Sums:
-        """What its chunks came to."""
+        """What its chunks came to.
+
+        Raises:
+            BatchNotFound: there is no such batch.
+        """
         ...
 
 

@@ -171,7 +171,7 @@ class Runtime:
             house=self._jobs,
             artifacts=self._artifacts,
             fetch=self._fetch,
-            cards={card.id: card for card in cards},
+            models=self._directory,
             max_image_bytes=settings.max_image_bytes,
             import_buckets=settings.import_buckets,
         )

@@ -26,6 +26,10 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
         with runtime.slots.one(Priority.BULK):
             runtime.chunk_runner.run(model)
 
+    def export_batch(tenant: str, batch_id: str, asked: str) -> None:
+        with runtime.slots.one(Priority.BULK):
+            runtime.exporter.export(tenant, batch_id, asked)
+
     def note_taken(request: Request, **_: object) -> None:
         if is_bulk(_queue(request)):
             runtime.slots.note_bulk_taken()
@@ -36,7 +40,7 @@ def register_tasks(app: Celery, runtime: Runtime) -> None:
 
     app.task(segment, name=SEGMENT_TASK, bind=True)
     app.task(run_chunks, name=RUN_CHUNK_TASK)
-    app.task(runtime.exporter.export, name=EXPORT_BATCH_TASK)
+    app.task(export_batch, name=EXPORT_BATCH_TASK)
     app.task(runtime.paint_overlay, name=RENDER_OVERLAY_TASK)
     # Weak references to these would be gone at once.
     signals.task_received.connect(note_taken, weak=False)

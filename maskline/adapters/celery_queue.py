@@ -29,6 +29,7 @@ _ASK_S = 0.1  # for so long one question to the broker stands, and what may be t
 _OVERLAYS = "overlays"
 _JOBS = "jobs"
 _CHUNKS = "chunks"
+_EXPORTS = "exports"
 
 
 def make_celery(
@@ -80,7 +81,7 @@ def kind_of(queue: str) -> Kind:
 def queue_names(models: Iterable[str]) -> list[str]:
     """Every queue that a worker with these models serves."""
     of_models = ([queue_name(model, Priority.INTERACTIVE), *_bulk_queues(model)] for model in models)
-    return [_OVERLAYS, *chain.from_iterable(of_models)]
+    return [_OVERLAYS, _EXPORTS, *chain.from_iterable(of_models)]
 
 
 def chunk_queue_name(model: str) -> str:
@@ -125,8 +126,8 @@ class QueueOrder(round_robin_cycle):
 
 
 def is_bulk(queue: str) -> bool:
-    """Whether a queue is for bulk jobs or for chunks."""
-    return queue.startswith((f"{_JOBS}.{Priority.BULK}.", f"{_CHUNKS}."))
+    """Whether a queue is for bulk jobs, chunks or exports."""
+    return queue == _EXPORTS or queue.startswith((f"{_JOBS}.{Priority.BULK}.", f"{_CHUNKS}."))
 
 
 def _rank(queue: str) -> int:
@@ -154,7 +155,7 @@ class CeleryTaskQueue:
             self._send(RUN_CHUNK_TASK, queue, model)
 
     def publish_export(self, tenant: str, batch_id: str, export: str) -> None:
-        self._send(EXPORT_BATCH_TASK, _OVERLAYS, tenant, batch_id, export)
+        self._send(EXPORT_BATCH_TASK, _EXPORTS, tenant, batch_id, export)
 
     def backlog(self, hint: Hint) -> int:
         return self._backlog(queue_name(hint.model, hint.priority))

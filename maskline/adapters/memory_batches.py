@@ -183,12 +183,12 @@ class MemoryBatchStore:
 
     def ended_chunks(self, batch_id: str, first: int, last: int) -> list[EndedChunk]:
         with self._lock:
-            ended = self._records[batch_id].ended
+            ended = self._require(batch_id).ended
             return [ended[number] for number in range(first, last + 1) if number in ended]
 
     def sums(self, batch_id: str) -> Sums:
         with self._lock:
-            return self._records[batch_id].sums
+            return self._require(batch_id).sums
 
     # -- ChunkStore
 
@@ -287,6 +287,11 @@ class MemoryBatchStore:
             return waiting, sum(chunk.batch in ids for chunk in self._leases)
 
     # -- what these are made of
+
+    def _require(self, batch_id: str) -> _Record:
+        if batch_id not in self._records:
+            raise BatchNotFound(f"there is no batch {batch_id!r}")
+        return self._records[batch_id]
 
     def _oldest_first(self) -> list[Batch]:
         batches = [record.batch for record in self._records.values()]

@@ -149,7 +149,11 @@ class RedisBatchStore:
         if not numbers:
             return []
         with translated():
-            told = self._redis.hmget(f"{self._prefix}chunks_ended:{batch_id}", list(numbers))
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.hmget(f"{self._prefix}chunks_ended:{batch_id}", list(numbers))
+            pipeline.exists(f"{self._prefix}batch:{batch_id}")
+            told, is_there = pipeline.execute()
+        self._require(batch_id, is_there)
         return [
             EndedChunk(number, *map(int, text.split()))
             for number, text in zip(numbers, told, strict=True)
@@ -161,7 +165,9 @@ class RedisBatchStore:
             pipeline = self._redis.pipeline(transaction=True)
             pipeline.hgetall(f"{self._prefix}chunk_sums:{batch_id}")
             pipeline.zrevrange(f"{self._prefix}chunk_slowest:{batch_id}", 0, -1, withscores=True)
-            told, slowest = pipeline.execute()
+            pipeline.exists(f"{self._prefix}batch:{batch_id}")
+            told, slowest, is_there = pipeline.execute()
+        self._require(batch_id, is_there)
         labels: dict[str, dict[str, int]] = {}
         errors: dict[str, int] = {}
         for field, text in told.items():
@@ -176,6 +182,12 @@ class RedisBatchStore:
             errors=errors,
             slowest=dict(slowest),
         )
+
+    def _require(self, batch_id: str, is_there: bool) -> None:
+        """Return if there is the batch: what is not known of one that is lost must not count as nothing."""
+        if not is_there:
+            self._connection.require_memory()
+            raise BatchNotFound(f"there is no batch {batch_id!r}")
 
     def _mark(self, tenant: str, batch_id: str, field: str, *, is_set: bool) -> Batch:
         self.get(tenant, batch_id)

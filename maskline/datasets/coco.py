@@ -40,6 +40,7 @@ _TABLES = """
     CREATE INDEX of_image ON annotation (image)
 """
 
+_MAX_IMAGE_SIDE = 65535  # no setting takes a longer one; outlines are followed column by column
 _Id = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 _Number = Annotated[float, Field(ge=-MAX_SIDE, le=MAX_SIDE)]
 _Box = tuple[_Number, _Number, _Number, _Number]
@@ -56,8 +57,8 @@ _Polygons = Annotated[list[Annotated[list[_Number], Field(min_length=6)]], Field
 class _Image(BaseModel):
     id: _Id
     file_name: Annotated[str, Field(min_length=1)]
-    width: Side
-    height: Side
+    width: Annotated[int, Field(ge=1, le=_MAX_IMAGE_SIDE)]
+    height: Annotated[int, Field(ge=1, le=_MAX_IMAGE_SIDE)]
 
 
 class _Category(BaseModel):

@@ -322,6 +322,17 @@ class BatchStoreContract:
 
     # -- chunks that had ended before
 
+    def test_thousands_of_chunks_can_come_at_once(self, batches: BatchStore, chunks: ChunkStore) -> None:
+        batch = make_batch()
+        batches.create(batch, MANY)
+        assert cut(batches, batch, 5000).progress.chunks == 5000
+        assert chunks.waiting("grabcut") == (5000, 0)
+
+    def test_nothing_is_told_of_a_batch_that_is_gone(self, batches: BatchStore) -> None:
+        for ask in (lambda: batches.ended_chunks("0", 1, 2), lambda: batches.sums("0")):
+            with pytest.raises(BatchNotFound):
+                ask()
+
     def test_chunks_that_had_ended_are_not_run_again(self, batches: BatchStore, chunks: ChunkStore) -> None:
         batch = make_batch()
         batches.create(batch, MANY)

@@ -196,7 +196,8 @@ def test_an_interrupted_labelling_goes_on(
 ) -> None:
     """As the first results come, and again as more do."""
     out = tmp_path / "labels"
-    process = label(many, *DISC, "--out", out)
+    # Each in its own way, or the worker would still know the results of the test before.
+    process = label(many, *DISC, "--param", f"iterations={int(with_signal)}", "--out", out)
     wait_for_more(out, 0, process)
     client.batches.pause(batch_of(out))
     process.send_signal(with_signal)

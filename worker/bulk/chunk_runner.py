@@ -6,6 +6,7 @@ one by one, each of which is noted first, so that the one whose fault it is beco
 well.
 """
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +17,7 @@ from threading import Lock, Semaphore
 
 import structlog
 
-from maskline.batch_artifacts import Shard, chunk_end_key, part_key, shard_key
+from maskline.batch_artifacts import Shard, chunk_end_key, part_key, round_key, shard_key
 from maskline.batches import ALL_LINES, Chunk, ChunkKey, ChunkPlan, ItemForm
 from maskline.errors import DependencyError, ServiceError, WorkerLost
 from maskline.jobs import Failure
@@ -32,6 +33,7 @@ from worker.leases import LeaseLost
 
 logger = structlog.get_logger(module=__name__)
 
+_SHARE_S = 10.0
 _AT_ONCE = 2  # chunks of a model: one is run, and one is read
 _THREADS = 64
 
@@ -78,7 +80,9 @@ class ChunkRunner:
         self._pool = ThreadPoolExecutor(_THREADS, "items")
 
     def run(self, model: str) -> None:
-        """Run chunks of this model as long as there are any; with enough in hand there is nothing to do.
+        """Run chunks of this model for a while; with enough of them in hand there is nothing to do.
+
+        The leader calls again, so that others that wait for this thread have their turn between.
 
         Raises:
             DependencyError: Redis or the bucket does not answer; what was in hand comes back.
@@ -87,7 +91,8 @@ class ChunkRunner:
         if not room.acquire(blocking=False):
             return
         try:
-            while not self._is_closing():
+            until = time.monotonic() + _SHARE_S
+            while not self._is_closing() and time.monotonic() < until:
                 chunk = self._chunks.claim(model, self._worker, self._lease_s)
                 if chunk is None:
                     return
@@ -102,6 +107,7 @@ class ChunkRunner:
             try:
                 items = self._read(chunk)
                 with self._turns[model]:
+                    lease.check()
                     lease.is_running = True
                     self._end(chunk, lease, self._outcomes(chunk, items))
             except LeaseLost:
@@ -130,7 +136,8 @@ class ChunkRunner:
 
     def _read(self, chunk: Chunk) -> list[Item]:
         plan = chunk.plan
-        data = self._artifacts.part(part_key(chunk.batch, plan.part), plan.offset, plan.length)
+        key = round_key(chunk.batch, plan.round) if plan.round else part_key(chunk.batch, plan.part)
+        data = self._artifacts.part(key, plan.offset, plan.length)
         items = (
             read_item(line, plan.form, chunk.request, self._import_buckets)
             for line in lines_of(data, plan.line)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from maskline.batch_artifacts import part_key
+from maskline.batch_artifacts import part_key, round_key
 from maskline.batch_items import MAX_ITEM_BYTES
 from maskline.batches import CHUNK_ITEMS, MAX_CHUNK_BYTES, Batch, ChunkPlan, ItemForm, Progress
 from maskline.ports import ArtifactStore
@@ -46,9 +46,8 @@ class Cutter:
         """
         position = self._position_of(batch)
         progress = batch.progress
-        form = batch.form_of(progress.part + 1)
-        is_known = batch.is_of_round(progress.part + 1)
-        chunks, offset, line, is_over = self._cut_block(batch.id, position, form)
+        is_known = bool(batch.round_of(progress.part + 1))
+        chunks, offset, line, is_over = self._cut_block(batch, position)
         return Cut(
             chunks=tuple(chunks),
             progress=progress.model_copy(
@@ -62,6 +61,10 @@ class Cutter:
             ),
         )
 
+    def forget_all(self) -> None:
+        """Let all that was remembered go."""
+        self._positions.clear()
+
     def forget(self, batch_id: str) -> None:
         """Let what was remembered of a batch go."""
         self._positions.pop(batch_id, None)
@@ -73,15 +76,15 @@ class Cutter:
         if position is None or (position.part, position.offset) != wanted:
             position = self._positions[batch.id] = _Position()
             while (position.part, position.offset) < wanted:
-                self._cut_block(batch.id, position, batch.form_of(position.part + 1))
+                self._cut_block(batch, position)
         return position
 
-    def _cut_block(
-        self, batch_id: str, position: _Position, form: ItemForm
-    ) -> tuple[list[ChunkPlan], int, int, bool]:
+    def _cut_block(self, batch: Batch, position: _Position) -> tuple[list[ChunkPlan], int, int, bool]:
         """The chunks of the block at the position, which moves on: where and at what line the next begins,
         and whether the part is over."""
-        key = part_key(batch_id, position.part + 1)
+        part = position.part + 1
+        form, of_round = batch.form_of(part), batch.round_of(part)
+        key = round_key(batch.id, of_round) if of_round else part_key(batch.id, part)
         block = self._artifacts.part(key, position.offset, _BLOCK_BYTES)
         is_last = len(block) < _BLOCK_BYTES
         whole = len(block) if is_last else block.rfind(b"\n") + 1
@@ -99,7 +102,8 @@ class Cutter:
             if numbers:
                 chunks.append(
                     ChunkPlan(
-                        part=position.part + 1,
+                        part=part,
+                        round=of_round,
                         form=form,
                         offset=offset,
                         length=size,

@@ -11,12 +11,11 @@ from maskline.artifact_operations import exists
 from maskline.batch_artifacts import Shard, export_key, failed_export_key, shard_key
 from maskline.batch_results import ItemResult
 from maskline.batches import Batch, ChunkKey, ExportRequest
-from maskline.errors import BatchNotFound, RequestError
+from maskline.errors import BatchNotFound, DependencyError, RequestError
 from maskline.file_names import FileNames, extension_of
 from maskline.jobs import Failure
-from maskline.ports import ArtifactStore, BatchStore, HousekeepingStore
+from maskline.ports import ArtifactStore, BatchStore, HousekeepingStore, ModelDirectory
 from maskline.requests import Subtask
-from maskline.results import ModelCard
 from worker.bulk.images import ChunkImages
 from worker.bulk.lines import image_of_item
 from worker.exporting.categories import TooManyCategories
@@ -42,16 +41,16 @@ class BatchExporter:
         house: HousekeepingStore,
         artifacts: ArtifactStore,
         fetch: Fetch,
-        cards: dict[str, ModelCard],
+        models: ModelDirectory,
         max_image_bytes: int,
         import_buckets: tuple[str, ...],
     ) -> None:
-        """``house``: has the lock; ``fetch``: gives an image's bytes; ``cards``: of this worker's models."""
+        """``house``: has the lock; ``fetch``: gives an image's bytes; ``models``: all that workers have."""
         self._batches = batches
         self._house = house
         self._artifacts = artifacts
         self._fetch = fetch
-        self._cards = cards
+        self._models = models
         self._max_image_bytes = max_image_bytes
         self._import_buckets = import_buckets
 
@@ -83,8 +82,14 @@ class BatchExporter:
         with TemporaryFile() as file:
             try:
                 export(request.format, self._images(batch), file, self._options(batch, request))
-            except (ValueError, TooManyCategories, RequestError) as error:
-                failure = Failure(code="export_failed", message=str(error))
+            except DependencyError:
+                raise
+            except Exception as error:
+                is_told = isinstance(error, (ValueError, TooManyCategories, RequestError))
+                if not is_told:
+                    logger.exception("export failed", batch=batch.id, format=request.format)
+                message = str(error) if is_told else "something went wrong; the operator's log has the reason"
+                failure = Failure(code="export_failed", message=message)
                 failed_key = failed_export_key(batch.id, batch.progress.rounds, request.file_name)
                 if not exists(self._artifacts, failed_key):
                     self._artifacts.put(failed_key, failure.to_json().encode(), "application/json")
@@ -93,7 +98,7 @@ class BatchExporter:
         logger.info("batch exported", batch=batch.id, format=request.format)
 
     def _options(self, batch: Batch, request: ExportRequest) -> ExportOptions:
-        card = self._cards.get(batch.model)
+        card = self._models.cards().get(batch.model)
         return ExportOptions(
             annotation_specs=card.annotation_specs if card else (),
             polygons=request.polygons,

@@ -2,9 +2,10 @@
 batch stays what it was when it is read again."""
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import partial
 from io import BytesIO
 from tempfile import SpooledTemporaryFile, TemporaryFile
@@ -20,7 +21,7 @@ from maskline.datasets.coco import read_coco
 from maskline.datasets.folder import read_folder
 from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, Sourced
 from maskline.datasets.yolo import read_yolo
-from maskline.errors import ArtifactNotFound, MalformedRequest
+from maskline.errors import ArtifactNotFound, MalformedRequest, RequestError
 from maskline.image_header import ImageLimits, read_header
 from maskline.jobs import Failure
 from maskline.plain_words import tell
@@ -31,6 +32,10 @@ logger = structlog.get_logger(module=__name__)
 _MEDIA_TYPE = "application/jsonl"
 _IN_MEMORY_BYTES = 1 << 23
 _PROBLEM = "unusable_item"
+_WILD = {"*": "[^/]*", "?": "[^/]"}
+_SET = re.compile(r"\[!?[^]\\\\]+\]")
+_SET_OR_ONE = re.compile(rf"{_SET.pattern}|.", re.DOTALL)
+_HEAD_BYTES = 1 << 18  # of an image, in which its size almost always is
 
 
 class BucketFiles:
@@ -39,11 +44,11 @@ class BucketFiles:
     def __init__(
         self, artifacts: ArtifactStore, bucket: str, prefix: str, *, pattern: str = "", limits: ImageLimits
     ) -> None:
-        """``pattern``: of the names that are listed, as ``fnmatch`` takes it; ``limits``: of images."""
+        """``pattern``: of the names that are listed, as ``Path.glob`` takes it; ``limits``: of images."""
         self._artifacts = artifacts
         self._bucket = bucket
         self._prefix = prefix
-        self._pattern = pattern
+        self._matches = re.compile(_expression(pattern)).fullmatch if pattern else None
         self._limits = limits
 
     def names(self) -> Iterator[str]:
@@ -51,7 +56,7 @@ class BucketFiles:
         for one in self._artifacts.objects(self._prefix, bucket=self._bucket):
             name = one.key.removeprefix(self._prefix)
             is_hidden = any(part.startswith(".") for part in name.split("/"))
-            if not is_hidden and (not self._pattern or fnmatchcase(name, self._pattern)):
+            if not is_hidden and (self._matches is None or self._matches(name)):
                 yield name
 
     def open(self, name: str) -> BinaryIO:
@@ -71,8 +76,42 @@ class BucketFiles:
 
     def image_size(self, name: str) -> tuple[int, int]:
         """Width and height of an image in pixels, once it is upright."""
-        with self.open(name) as file:
-            return read_header(BytesIO(file.read()), self._limits).size
+        try:
+            chunks = self._artifacts.stream(self._prefix + name, bucket=self._bucket)[1]
+        except ArtifactNotFound as error:
+            raise FileNotFoundError(f"there is no object {self._prefix + name!r}") from error
+        head = b""
+        with closing(chunks) if isinstance(chunks, Generator) else nullcontext():
+            for chunk in chunks:
+                head += chunk
+                if len(head) >= _HEAD_BYTES:
+                    break
+        try:
+            return read_header(BytesIO(head), self._limits).size
+        except RequestError:
+            with self.open(name) as file:
+                return read_header(BytesIO(file.read()), self._limits).size
+
+
+def _expression(pattern: str) -> str:
+    """The regular expression of a glob, in which ``**`` stands for any folders, and ``*`` for no slash."""
+    parts = pattern.lstrip("/").split("/")
+    *folders, last = ("(?:[^/]+/)*" if part == "**" else _of_part(part) + "/" for part in parts)
+    return "/?" + "".join(folders) + ("(?:[^/]+/)*[^/]+" if parts[-1] == "**" else last.removesuffix("/"))
+
+
+def _of_part(part: str) -> str:
+    return "".join(map(_of_piece, _SET_OR_ONE.findall(part)))
+
+
+def _of_piece(piece: str) -> str:
+    if piece in _WILD:
+        return _WILD[piece]
+    if not _SET.fullmatch(piece):
+        return re.escape(piece)
+    is_other = piece.startswith("[!")
+    wanted = piece[1 + is_other : -1].replace("[", r"\[").replace("^", r"\^")
+    return f"[{'^' if is_other else ''}{wanted}]"
 
 
 def import_source(batch: Batch, number: int, artifacts: ArtifactStore, limits: ImageLimits) -> None:
@@ -94,7 +133,8 @@ def import_source(batch: Batch, number: int, artifacts: ArtifactStore, limits: I
             raise MalformedRequest(str(error)) from error
         except FileNotFoundError as error:
             raise ArtifactNotFound(str(error)) from error
-        artifacts.put(key, part, _MEDIA_TYPE)
+        if not exists(artifacts, key):  # by another leader, meanwhile
+            artifacts.put(key, part, _MEDIA_TYPE)
 
 
 def _pieces(source: Source, artifacts: ArtifactStore, limits: ImageLimits) -> Iterable[bytes]:

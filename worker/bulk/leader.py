@@ -7,8 +7,11 @@ moved the batch on, when it saves: the record takes only the word of who read it
 """
 
 import json
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
+from functools import partial
 
 import structlog
 
@@ -56,6 +59,7 @@ _SHARE_S = 3.0  # of one look, for one batch
 _STANDS_BACK_S = 10.0  # behind the others, once a batch could not move
 _TIDY_S = 300.0
 _REAPED = 100
+_IMPORT_WAIT_S = 1.0
 _COPIED = 50  # chunks of one step
 _CHUNKS_PER_WORKER = 2
 _BROKEN = Failure(
@@ -98,6 +102,7 @@ class BatchLeader:
         self._limits = ImageLimits.from_settings(settings)
         self._cutter = Cutter(artifacts)
         self._ends: dict[str, dict[int, ChunkKey]] = {}
+        self._imports: dict[str, Future[None]] = {}
         self._back_until: dict[str, float] = {}
         self._tidy_at = time.monotonic()
         self._steps: tuple[Step, ...] = (
@@ -127,6 +132,8 @@ class BatchLeader:
                 self._require_lead()
             self._call_workers({batch.model for batch in batches})
         except _Overtaken:
+            self._cutter.forget_all()
+            self._ends.clear()
             return
         if time.monotonic() > self._tidy_at:
             self._tidy_at = time.monotonic() + _TIDY_S
@@ -204,6 +211,7 @@ class BatchLeader:
         if stamped.state.is_final:
             self._cutter.forget(batch.id)
             self._ends.pop(batch.id, None)
+            self._imports.pop(batch.id, None)
             note_batch_end(saved, self._artifacts)
             logger.info("batch ended", state=stamped.state, items=stamped.items, failed=saved.counts.failed)
         return saved
@@ -256,7 +264,15 @@ class BatchLeader:
         number = batch.progress.imported
         if number >= len(batch.request.sources):
             return None
-        import_source(batch, number + 1, self._artifacts, self._limits)
+        importing = self._imports.get(batch.id)
+        if importing is None:
+            work = partial(import_source, batch, number + 1, self._artifacts, self._limits)
+            importing = self._imports[batch.id] = _in_background(work)
+        wait([importing], _IMPORT_WAIT_S)
+        if not importing.done():  # other batches must not wait for it
+            return None
+        del self._imports[batch.id]
+        importing.result()
         return batch.progress.model_copy(update={"imported": number + 1})
 
     def _cut(self, batch: Batch) -> Cut | None:
@@ -316,6 +332,21 @@ class BatchLeader:
         if not progress.items:
             raise MalformedRequest("there are no items in the input")
         return _ended(batch, BatchState.SUCCEEDED)
+
+
+def _in_background(work: Callable[[], None]) -> Future[None]:
+    """What comes of work that a thread does which ends with the process."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="import", daemon=True).start()
+    return future
 
 
 def _files_of(chunk: EndedChunk) -> tuple[tuple[Shard, int], ...]:

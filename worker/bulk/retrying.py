@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from tempfile import TemporaryFile
 
 from maskline.artifact_operations import exists
-from maskline.batch_artifacts import Shard, part_key, shard_key
+from maskline.batch_artifacts import Shard, round_key, shard_key
 from maskline.batch_results import ItemError
 from maskline.batches import Batch, ChunkKey, ItemForm, NotedLine
 from maskline.ports import ArtifactStore, BatchStore
@@ -16,13 +16,13 @@ _IN_VAIN = frozenset({"repeated_item", "malformed_request", "unusable_item"})
 
 
 def make_retry_part(batch: Batch, artifacts: ArtifactStore, batches: BatchStore) -> None:
-    """Store the items that failed in the latest round as the part after all others, unless it is there.
+    """Store the items that failed in the latest round as the part of the next round, unless it is there.
 
     Raises:
         ArtifactNotFound: a file of errors is gone.
         DependencyError: Redis or the bucket does not answer.
     """
-    key = part_key(batch.id, batch.parts + 1)
+    key = round_key(batch.id, batch.progress.rounds + 1)
     if exists(artifacts, key):
         return
     with TemporaryFile() as part:

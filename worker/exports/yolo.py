@@ -23,11 +23,16 @@ def write(export: Export) -> None:
     """``images/{name}``, ``labels/{name}.txt`` and ``data.yaml``."""
     for image in export.images:
         classes = {own_id: one.id - 1 for own_id, one in export.categories.of_image(image).items()}
-        export.archive.add(f"images/{image.file_name}", image.image_bytes())
-        export.archive.add_text(f"labels/{image.stem}.txt", "".join(_lines(image, classes)))
+        export.archive.add(f"images/{_within(image.file_name)}", image.image_bytes())
+        export.archive.add_text(f"labels/{_within(image.stem)}.txt", "".join(_lines(image, classes)))
     names = {category.id - 1: category.display_name for category in export.categories}
     described = {"train": "images", "val": "images", "names": names}
     export.archive.add_text("data.yaml", yaml.safe_dump(described, allow_unicode=True, sort_keys=False))
+
+
+def _within(name: str) -> str:
+    """The name without a folder ``images``: readers replace the last one of that name to find the labels."""
+    return "/".join("images_" if part == "images" else part for part in name.split("/"))
 
 
 def _lines(image: LabelledImage, classes: dict[int, int]) -> Iterator[str]:

@@ -43,6 +43,7 @@ from maskline.results import ModelCard
 ROOT = "/label-studio"
 _JSON = "application/json"
 _TAG = "Label Studio"
+_MAX_EVENT_BYTES = 1 << 16  # of what comes without a key
 _AT_ONCE = 32  # tasks of a call that are jobs at the same time
 _PROBLEMS = (400, 404, 413, 415, 422, 429)
 
@@ -129,7 +130,7 @@ class _Views:
         is_open=True,  # Label Studio makes this webhook by itself, and without credentials
     )
     def receive(self, model_id: str | None = None) -> Response:
-        event = read_json(read_body(request, self._most_bytes), ProjectEvent)
+        event = read_json(read_body(request, _MAX_EVENT_BYTES), ProjectEvent)
         if event.action == "START_TRAINING":
             raise RequestError("Maskline does not train its models; there is nothing to start")
         return _respond(EventTaken())

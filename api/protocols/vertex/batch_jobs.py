@@ -21,7 +21,7 @@ from api.protocols.vertex.prediction import request_for
 from api.protocols.vertex.routes import JSON, Nothing, Route, parent_of
 from api.services import Services
 from maskline.batch_artifacts import Shard, published_key
-from maskline.batch_records import forget_batch, keep_batch
+from maskline.batch_records import cancel_batch, forget_batch, keep_batch
 from maskline.batches import (
     MAX_ACTIVE,
     Batch,
@@ -288,7 +288,7 @@ class _Views:
     )
     def cancel_batch_prediction_job(self, project: str, location: str, job: str) -> Response:
         self._get(job)
-        self._batches.cancel(g.caller.tenant, job)
+        cancel_batch(g.caller.tenant, job, self._services.artifacts, self._batches)
         return Response(Nothing().to_json(), mimetype=JSON)
 
     @operation(

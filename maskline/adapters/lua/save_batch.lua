@@ -1,7 +1,8 @@
 -- ARGV: id, version that was read, progress, 1 if the batch has ended, ms to keep it then, event that this is or '' and its number,
 --       parts that are new, 1 if this begins a round, number of the first of the chunks that follow;
 --       then for each chunk: its plan, how many items it has, and how it ended or ''
-local _, id, version, progress, ended, keep, event_type, event_number, parts, is_round, first = unpack(ARGV)
+-- There may be thousands of chunks, which are more than unpack can take.
+local _, id, version, progress, ended, keep, event_type, event_number, parts, is_round, first = unpack(ARGV, 1, 11)
 local record = batch_of(id)
 local tenant, model, current = unpack(redis.call('HMGET', record, 'tenant', 'model', 'version'))
 if current ~= version then

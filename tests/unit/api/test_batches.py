@@ -245,6 +245,7 @@ def test_one_key_is_one_batch(api: Api) -> None:
     assert create(api, body, **key) == first
     assert len(api.services.batches.active(9)) == 1
     problem(post(api, {"items": [ITEM], "displayName": "x"}, **key), 422, "idempotency_key_reused")
+    problem(post(api, {"items": [{**ITEM, "id": "other"}]}, **key), 422, "idempotency_key_reused")
     assert create(api, body) != first
     other = make(api, *Scope, tenant="other")
     assert create(api, body, **key, **other) != first

@@ -4,7 +4,7 @@ import pytest
 
 from maskline.adapters.memory import MemoryArtifactStore
 from maskline.adapters.memory_batches import MemoryBatchStore
-from maskline.batch_artifacts import RECORDS, folder, part_key, record_key
+from maskline.batch_artifacts import RECORDS, folder, part_key, record_key, round_key
 from maskline.batch_records import (
     complete_batch,
     forget_batch,
@@ -119,7 +119,8 @@ def test_a_round_is_known_again(artifacts: MemoryArtifactStore, store: MemoryBat
     assert notes(artifacts, batch) == {"batch", "complete", "end-0", "retry-1"}
     waiting = restored(artifacts).get("default", batch.id)
     assert (waiting.is_retrying, waiting.parts, waiting.progress.rounds) == (True, 1, 0)
-    artifacts.put(part_key(batch.id, 2), b"", "")
+    artifacts.put(part_key(batch.id, 2), b"", "")  # came too late, and is none of the batch's
+    artifacts.put(round_key(batch.id, 1), b"", "")
     begun = restored(artifacts).get("default", batch.id)
     assert (begun.is_retrying, begun.parts, begun.progress.rounds) == (False, 2, 1)
     assert begun.progress.first_of_round == 3

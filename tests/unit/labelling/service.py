@@ -16,7 +16,7 @@ from maskline.batches import Batch
 from maskline.client import Client
 from maskline.settings import Settings
 from tests.factories import make_card
-from tests.unit.worker.bulk.world import World
+from tests.unit.worker.bulk.world import World, models_of
 from worker.bulk.exporter import BatchExporter
 from worker.fetching import fetcher
 
@@ -94,7 +94,7 @@ class Service(httpx.BaseTransport):
             house=self.world.jobs,
             artifacts=self.world.artifacts,
             fetch=fetcher(self.world.artifacts, no_url, 10**6),
-            cards={"grabcut": make_card()},
+            models=models_of(make_card()),
             max_image_bytes=10**6,
             import_buckets=("imports",),
         )

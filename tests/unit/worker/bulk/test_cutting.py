@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from maskline.adapters.memory import MemoryArtifactStore
-from maskline.batch_artifacts import part_key
+from maskline.batch_artifacts import part_key, round_key
 from maskline.batches import Batch, BatchRequest, ChunkPlan, ItemForm, Progress, Source, SourceKind
 from maskline.errors import ArtifactNotFound
 from maskline.requests import SegmentationRequest
@@ -154,10 +154,11 @@ def test_parts_that_the_service_made_hold_no_repetitions() -> None:
 
 def test_items_that_are_tried_anew_are_no_more_items() -> None:
     artifacts = MemoryArtifactStore()
-    batch = batch_of(artifacts, b"a\nb\n", b"b\n")
+    artifacts.put(round_key("1", 1), b"b\n", "")
+    batch = replace(batch_of(artifacts, b"a\nb\n"), parts=2)
     batch = replace(batch, progress=Progress(part=1, line=2, items=2, chunks=1, rounds=1, first_of_round=2))
     chunks, progress = cut_all(batch, artifacts)
-    assert [(chunk.form, chunk.line, chunk.items) for chunk in chunks] == [(ItemForm.NOTED, 3, 1)]
+    assert [(c.form, c.round, c.line, c.items) for c in chunks] == [(ItemForm.NOTED, 1, 3, 1)]
     assert (progress.items, progress.chunks, progress.line) == (2, 2, 3)
 
 

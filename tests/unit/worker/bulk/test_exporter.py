@@ -12,7 +12,7 @@ from maskline.batches import Batch, ExportRequest
 from maskline.errors import ArtifactStoreUnavailable
 from maskline.jobs import Failure
 from tests.factories import make_card
-from tests.unit.worker.bulk.world import NO_REVIEW, World, image_of, manifest, no_url
+from tests.unit.worker.bulk.world import NO_REVIEW, World, image_of, manifest, models_of, no_url
 from worker.bulk.exporter import BatchExporter
 from worker.fetching import fetcher
 
@@ -37,7 +37,7 @@ def export(world: World, batch: Batch, asked: ExportRequest = COCO) -> None:
         house=world.jobs,
         artifacts=world.artifacts,
         fetch=fetcher(world.artifacts, no_url, 10**6),
-        cards={"grabcut": make_card()},
+        models=models_of(make_card()),
         max_image_bytes=10**6,
         import_buckets=("imports",),
     ).export("default", batch.id, asked.to_json())

@@ -66,8 +66,18 @@ def test_images_below_a_prefix(artifacts: MemoryArtifactStore) -> None:
 
 def test_images_by_a_pattern(artifacts: MemoryArtifactStore) -> None:
     put(artifacts, "a/left_1.png", "a/right_1.png", "a/x/left_2.png")
-    lines = imported(artifacts, SourceKind.IMAGES, "a/", pattern="*left_*.png")
-    assert [one["id"] for one in items(lines)] == ["left_1.png", "x/left_2.png"]
+    put(artifacts, "a/x/y/left_[3].png")
+
+    def found(pattern: str) -> list[str]:
+        artifacts.delete([part_key("1", 1)])
+        return [one["id"] for one in items(imported(artifacts, SourceKind.IMAGES, "a/", pattern=pattern))]
+
+    assert found("left_*.png") == ["left_1.png"]
+    assert found("**/left_?.png") == ["left_1.png", "x/left_2.png"]
+    assert found("**/*.png") == ["left_1.png", "right_1.png", "x/left_2.png", "x/y/left_[3].png"]
+    assert found("x/**") == ["x/left_2.png", "x/y/left_[3].png"]
+    assert found("*/*/left_[[]3].png") == ["x/y/left_[3].png"]
+    assert found("**/[!r]*_[12].png") == ["left_1.png", "x/left_2.png"]
 
 
 def test_keys_that_are_no_ids(artifacts: MemoryArtifactStore) -> None:

@@ -276,7 +276,7 @@ def test_the_images_of_a_prefix(world: World) -> None:
 
     assert found("set/") == ["a/1.PNG", "b.png"]
     assert found("set") == ["a/1.PNG", "b.png", "tled.png"]
-    assert found("set/", "*.PNG") == ["a/1.PNG"]
+    assert found("set/", "**/*.PNG") == ["a/1.PNG"]
     assert found("set/", "b.???") == ["b.png"]
 
 

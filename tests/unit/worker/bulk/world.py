@@ -33,6 +33,7 @@ from maskline.batches import (
 from maskline.image_header import ImageLimits
 from maskline.jobs import ImageRef
 from maskline.requests import Output, Priority, SegmentationRequest, Subtask
+from maskline.results import ModelCard
 from maskline.settings import Settings
 from tests.factories import encoded, make_card
 from worker.batcher import Modelled
@@ -280,3 +281,10 @@ def manifest(numbers: Iterable[int], **more: Any) -> bytes:
 
 
 NO_REVIEW = ReviewThresholds(min_confidence=0, min_segment_area=0)
+
+
+def models_of(*cards: ModelCard) -> MemoryModelDirectory:
+    """Workers that have these models."""
+    models = MemoryModelDirectory()
+    models.publish("w", cards, 60)
+    return models

@@ -96,3 +96,14 @@ def test_a_result_without_its_mask(name: str) -> None:
     image = replace(image, result=image.result.model_copy(update={"prediction": prediction}))
     with pytest.raises(ValueError, match="the item 'item-1' has no category mask, which this export needs"):
         export(name, [image], BytesIO())
+
+
+@pytest.mark.parametrize("name", ["a.png", "images/train/a.png", "x/images/images/a.png"])
+def test_readers_of_yolo_find_the_labels_beside_images_in_folders_of_any_name(name: str) -> None:
+    [image] = tiny_images(1)
+    file = BytesIO()
+    export("yolo", [replace(image, file_name=name)], file)
+    [written] = (one for one in ZipFile(file).namelist() if one.endswith(".png"))
+    # As Ultralytics finds them: in place of the last folder called images.
+    labels = "/labels/".join(f"/{written}".rsplit("/images/", 1)).removesuffix(".png") + ".txt"
+    assert labels.lstrip("/") in ZipFile(file).namelist()
