@@ -60,6 +60,9 @@ class BatchItem(WireModel):
 
     id: Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(_clean)] | None = None
     """The caller's, once in a batch; left out: the number of its line. In exports it names the files."""
+    line: Annotated[int, Field(ge=1, le=1 << 53)] | None = None
+    """The number to tell of it by, such as that of its line in what it was read from; left out: that of its
+    line here."""
     image: ItemImage
     """Where the image is: in a bucket that is open for import, at a URL, or in a pack of the batch."""
     subtask: Subtask | None = None

@@ -48,8 +48,8 @@ class BatchSource(WireModel):
     yolo: PrefixUri | None = None
     """A data set as Ultralytics lays it out, whose labels become prompts."""
     pattern: Annotated[str, Field(max_length=1024)] = ""
-    """With ``images``: a glob that what follows the prefix must match, such as ``**/left_*.jpg``, where ``**``
-    stands for any folders; left out: what is called like an image."""
+    """With ``images``: a glob that what follows the prefix must match, such as ``**/left_*.jpg``, where
+    ``**`` stands for any folders; left out: what is called like an image."""
     image_prefix: PrefixUri | None = None
     """With ``coco``: what its file names follow; left out: the document's own folder."""
     prompts: PromptKindOfLabels = PromptKindOfLabels.BOXES

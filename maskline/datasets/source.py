@@ -72,6 +72,7 @@ class SourcedItem:
         """
         return BatchItem(
             id=self.id,
+            line=self.position,
             image=image,
             subtask=self.subtask,
             prompts=self.prompts,

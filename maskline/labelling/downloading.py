@@ -1,5 +1,6 @@
 """Downloading the results of a batch as they come."""
 
+import json
 import threading
 from collections.abc import Iterator
 
@@ -70,9 +71,11 @@ class Downloader:
     def _result(self, line: str) -> str:
         """The line without its masks, which become files."""
         result = ItemResult.model_validate_json(line, extra="ignore")
-        if self._masks is not None:
-            self._masks.write(result.id, result.prediction)
-        return result.model_copy(update={"prediction": Prediction()}).to_json()
+        told = result.model_copy(update={"prediction": Prediction()})
+        if self._masks is None:
+            return told.to_json()
+        file = self._masks.write(result.id, result.prediction)
+        return json.dumps({**told.model_dump(mode="json", by_alias=True, exclude_none=True), "file": file})
 
 
 def _mask_files(folder: OutputFolder) -> MaskFiles:

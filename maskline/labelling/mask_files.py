@@ -19,8 +19,8 @@ class MaskFiles:
         """The name of an item's files; each item must be named once, and all in one order."""
         return self._names.stem(item_id)
 
-    def write(self, item_id: str, prediction: Prediction) -> None:
-        """Name an item, and write its masks."""
+    def write(self, item_id: str, prediction: Prediction) -> str:
+        """Name an item, and write its masks; the name of these files."""
         name = self.name(item_id)
         masks = {"category": prediction.category_mask, "confidence": prediction.confidence_mask}
         for kind, mask in masks.items():
@@ -28,3 +28,4 @@ class MaskFiles:
                 path = self._folder / kind / f"{name}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(path, base64.b64decode(mask))
+        return f"{name}.png"

@@ -200,7 +200,7 @@ def _unread(plan: ChunkPlan) -> list[Item]:
     """The items of a chunk that could not be read, of which no more is known than how many there are."""
     form = ItemForm.ITEM if plan.form is ItemForm.NOTED else plan.form
     return [
-        Item(id=str(line), line=line, instance=None, text="", form=form)
+        Item(id=str(line), line=line, instance=None, form=form)
         for line in range(plan.line, plan.line + plan.items)
     ]
 
@@ -210,4 +210,4 @@ def _once(item: Item, first_line: int | None) -> Item:
     if first_line is None or item.failure is not None:
         return item
     message = f"line {first_line} has the id {item.id!r} too; give each item an id of its own"
-    return replace(item, text="", failure=Failure(code="repeated_item", message=message))
+    return replace(item, failure=Failure(code="repeated_item", message=message))

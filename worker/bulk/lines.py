@@ -39,8 +39,6 @@ class Item:
     line: int
     instance: JsonValue
     """As it was given; of what can't be read the beginning, as text."""
-    text: str
-    """The line, where it can be tried anew."""
     form: ItemForm
     """What the line is."""
     request: SegmentationRequest | None = None
@@ -49,6 +47,12 @@ class Item:
     """Where that is."""
     failure: Failure | None = None
     """Why it can't be run."""
+
+    @property
+    def told_line(self) -> int:
+        """The number that its client gave it, else that of its line."""
+        given = self.instance.get("line") if isinstance(self.instance, dict) else None
+        return given if self.form is ItemForm.ITEM and type(given) is int and given > 0 else self.line
 
 
 def lines_of(data: bytes, first: int) -> Iterator[Line]:
@@ -92,7 +96,6 @@ def read_item(line: Line, form: ItemForm, batch: BatchRequest, import_buckets: S
             id=item_id,
             line=line.number,
             instance=instance,
-            text="",
             form=form,
             failure=Failure(code=error.code, message=error.message),
         )
@@ -100,7 +103,6 @@ def read_item(line: Line, form: ItemForm, batch: BatchRequest, import_buckets: S
         id=item_id,
         line=line.number,
         instance=instance,
-        text=line.text.decode(),
         form=form,
         request=request,
         image=image,
@@ -129,7 +131,6 @@ def _noted(line: Line, batch: BatchRequest, import_buckets: Sequence[str]) -> It
         id=item_id if isinstance(item_id, str) else str(noted.line),
         line=noted.line,
         instance=instance,
-        text="",
         form=noted.form,
         failure=noted.failure,
     )

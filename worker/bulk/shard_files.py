@@ -58,7 +58,7 @@ class ShardFiles:
         self._confidence += outcome.mean_confidence
         self._add_sums(outcome)
         timings = outcome.timings
-        self._milliseconds[f"{item.line} {item.id}"] = round(
+        self._milliseconds[f"{item.told_line} {item.id}"] = round(
             timings.fetch + timings.decode + timings.model + timings.render, 3
         )
 
@@ -106,7 +106,7 @@ class ShardFiles:
         # Its parts were checked when they were made.
         return ItemResult.model_construct(
             id=item.id,
-            line=item.line,
+            line=item.told_line,
             instance=item.instance,
             prediction=outcome.prediction,
             width=outcome.width,
@@ -124,7 +124,7 @@ class ShardFiles:
             error: JsonValue = {"code": rpc_code(failure.code), "message": failure.message}
             return json.dumps({**self._name(item), "error": error})
         return ItemError.model_construct(
-            id=item.id, line=item.line, instance=item.instance, error=failure
+            id=item.id, line=item.told_line, instance=item.instance, error=failure
         ).to_json()
 
     def _is_of_vertex(self, item: Item) -> bool:
@@ -140,7 +140,7 @@ class ShardFiles:
 def _review_line(item: Item, outcome: Labelled) -> str:
     return ItemReview.model_construct(
         id=item.id,
-        line=item.line,
+        line=item.told_line,
         instance=item.instance,
         mean_confidence=outcome.mean_confidence,
         flags=outcome.flags,

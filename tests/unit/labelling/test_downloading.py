@@ -59,7 +59,11 @@ def require_all(service: Service, batch: Batch, out: Path) -> None:
     """The files are whole: what the service has, each line once, and the masks under their names."""
     expected = [json.loads(one.to_json()) for one in service.world.results(batch)]
     masks = [one.pop("prediction") for one in expected]
-    assert [one | {"prediction": {}} for one in expected] == lines_of(out / RESULTS)
+    came = lines_of(out / RESULTS)
+    assert [one | {"prediction": {}} for one in expected] == [
+        {name: value for name, value in one.items() if name != "file"} for one in came
+    ]
+    assert all((out / "category" / one["file"]).exists() for one in came)
     assert [one["id"] for one in lines_of(out / ERRORS)] == [f"n{number}" for number in FAILING]
     assert lines_of(out / REVIEW) == [json.loads(one.to_json()) for one in service.world.reviews(batch)]
     for kind, field in (("category", "categoryMask"), ("confidence", "confidenceMask")):

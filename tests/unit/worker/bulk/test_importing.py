@@ -57,7 +57,8 @@ def test_images_below_a_prefix(artifacts: MemoryArtifactStore) -> None:
     put(artifacts, "a/2.png", "a/1.JPG", "a/.hidden/3.png", "a/deep/4.png", "b/5.png", "a/notes.txt", "a/")
     lines = imported(artifacts, SourceKind.IMAGES, "a/")
     assert items(lines) == [
-        {"id": name, "image": f"s3://imports/a/{name}"} for name in ("1.JPG", "2.png", "deep/4.png")
+        {"id": name, "line": line, "image": f"s3://imports/a/{name}"}
+        for line, name in enumerate(("1.JPG", "2.png", "deep/4.png"), 1)
     ]
     assert [(line.line, line.form, line.failure) for line in lines] == [
         (n, ItemForm.ITEM, None) for n in (1, 2, 3)

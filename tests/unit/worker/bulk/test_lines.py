@@ -129,7 +129,7 @@ def test_a_line_that_says_no_item_fails_alone(text: bytes, code: str, words: str
     item = read(text)
     failure = failure_of(item)
     assert (failure.code, words in failure.message) == (code, True), failure.message
-    assert (item.line, item.text) == (7, "")
+    assert item.line == item.told_line == 7
     if code == "malformed_request":
         assert item.instance == text[:256].decode(errors="replace")
 
@@ -204,3 +204,10 @@ def test_a_noted_failure_stands(instance: Any, name: str) -> None:
     noted = NotedLine(line=3, form=ItemForm.ITEM, text=json.dumps(instance), failure=why)
     item = read(noted.to_json().encode(), ItemForm.NOTED)
     assert (item.id, item.line, item.instance, item.failure) == (name, 3, instance, why)
+
+
+def test_an_item_can_be_told_of_by_another_number() -> None:
+    item = read(b'{"image": "s3://imports/1.png", "line": 40}')
+    assert (item.line, item.told_line, item.id) == (7, 40, "7")
+    assert read(b'{"line": 40}').told_line == 40
+    assert read(b'{"line": true}').told_line == read(b'{"line": -1}').told_line == 7

@@ -113,7 +113,6 @@ def item_of(line: int = 1, image: str = "s3://imports/1.png", **more: Any) -> It
         id=f"item {line}",
         line=line,
         instance=instance,
-        text=json.dumps(instance),
         form=ItemForm.ITEM,
         request=more.pop("request", REQUEST),
         image=ImageRef(uri=image),
