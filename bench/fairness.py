@@ -82,12 +82,12 @@ def _submit_bulk(stack: Stack, keys: list[str]) -> None:
 
 def _submit_batches(stack: Stack, keys: list[str]) -> None:
     """A batch of each tenant, with images that differ in a byte behind their end: none is run only once."""
-    images = [_IMAGE + number.to_bytes(2) for number in range(BULK_EACH)]
+    size = len(_IMAGE) + 4
     items = [
-        {"id": str(n), "image": {"pack": 1, "offset": n * len(images[0]), "length": len(images[0])}}
-        for n in range(BULK_EACH)
+        {"id": str(n), "image": {"pack": 1, "offset": n * size, "length": size}} for n in range(BULK_EACH)
     ]
-    for key in keys:
+    for tenant, key in enumerate(keys):
+        images = [_IMAGE + (tenant * BULK_EACH + n).to_bytes(4) for n in range(BULK_EACH)]
         with Client(stack.url, key) as client:
             batch = client.batches.create(NewBatch(prompts=(_PROMPT,), parameters=dict(_PARAMETERS)))
             client.batches.put_pack(batch.id, 1, b"".join(images))
