@@ -1,7 +1,6 @@
 """What the body of a new batch asks for, and the batch that comes of it."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, BinaryIO, cast
 
@@ -25,6 +24,7 @@ from maskline.batches import (
     new_batch_id,
 )
 from maskline.bucket_uris import not_open, split_uri, why_not_writable
+from maskline.clock import time_ms
 from maskline.errors import (
     ArtifactNotFound,
     Fault,
@@ -174,7 +174,7 @@ class BatchIntake:
                 display_name=asked.display_name,
                 metadata=asked.metadata,
             ),
-            created_ms=int(datetime.now(UTC).timestamp() * 1000),
+            created_ms=time_ms(),
             parts=int(items_sha256 is not None),
             is_complete=items_sha256 is not None or source is not None,
         )

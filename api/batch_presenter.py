@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime
 
 from maskline.batch_resources import BatchResource, BatchStatus, ItemCounts
-from maskline.batches import Batch, BatchState
+from maskline.batches import Batch
 from maskline.requests import Subtask
 
 _FRESH_S = 60.0  # a pace that is older tells nothing of what is to come
@@ -14,8 +14,7 @@ def present(batch: Batch) -> BatchResource:
     """The batch as its client sees it."""
     progress, counts, request = batch.progress, batch.counts, batch.request
     left = max(0, progress.items - counts.succeeded - counts.failed)
-    has_ended = progress.state.is_final and not batch.is_retrying
-    pace = None if has_ended or batch.is_paused else _items_per_second(batch)
+    pace = None if batch.has_ended or batch.is_paused else _items_per_second(batch)
     return BatchResource(
         id=batch.id,
         state=_status(batch),
@@ -28,11 +27,11 @@ def present(batch: Batch) -> BatchResource:
         is_complete=batch.is_complete,
         parts=batch.parts,
         counts=ItemCounts(
-            queued=0 if has_ended else max(0, left - counts.running),
+            queued=0 if batch.has_ended else max(0, left - counts.running),
             running=counts.running,
             succeeded=counts.succeeded,
             failed=counts.failed,
-            cancelled=left if has_ended else 0,
+            cancelled=left if batch.has_ended else 0,
             flagged=counts.flagged,
         ),
         items_per_second=pace,
@@ -40,7 +39,7 @@ def present(batch: Batch) -> BatchResource:
         rounds=progress.rounds,
         created_at=_time(batch.created_ms),
         started_at=_time(progress.started_ms) if progress.started_ms else None,
-        finished_at=_time(progress.ended_ms) if has_ended and progress.ended_ms else None,
+        finished_at=_time(progress.ended_ms) if batch.has_ended and progress.ended_ms else None,
         destination=request.destination.uri if request.destination else None,
         error=progress.failure,
     )
@@ -54,16 +53,7 @@ def _status(batch: Batch) -> BatchStatus:
         return BatchStatus.CANCELLING
     if not state.is_final and batch.is_paused:
         return BatchStatus.PAUSED
-    return _STATUS_OF[state]
-
-
-_STATUS_OF = {
-    BatchState.QUEUED: BatchStatus.QUEUED,
-    BatchState.RUNNING: BatchStatus.RUNNING,
-    BatchState.SUCCEEDED: BatchStatus.SUCCEEDED,
-    BatchState.FAILED: BatchStatus.FAILED,
-    BatchState.CANCELLED: BatchStatus.CANCELLED,
-}
+    return BatchStatus(state)
 
 
 def _items_per_second(batch: Batch) -> float | None:

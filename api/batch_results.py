@@ -1,7 +1,7 @@
 """Routes by which the results of batches are read: line by line, file by file, or as a whole."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Annotated
 
@@ -12,9 +12,17 @@ from api.artifact_urls import ArtifactUrls
 from api.openapi import BINARY, operation
 from api.services import Services
 from maskline.artifact_operations import exists
-from maskline.batch_artifacts import Shard, export_key, failed_export_key, shard_key, summary_key
+from maskline.batch_artifacts import (
+    Shard,
+    export_key,
+    failed_export_key,
+    problems_folder,
+    shard_key,
+    summary_key,
+)
+from maskline.batch_records import shard_keys
 from maskline.batch_resources import EXPORT_FORMAT, ExportResource, ShardPage, ShardResource
-from maskline.batch_results import BatchSummary, ItemError, ItemResult, ItemReview
+from maskline.batch_results import BatchSummary, ItemError, ItemResult, ItemReview, PromptProblem
 from maskline.batches import Batch, ChunkKey, EndedChunk, ExportRequest
 from maskline.errors import ArtifactNotFound, BatchNotFinished, ExportFailed
 from maskline.jobs import Failure
@@ -24,7 +32,6 @@ _JSON = "application/json"
 _JSONL = "application/jsonl"
 _ZIP = "application/zip"
 _POLL_AFTER_S = 1
-_TOGETHER = 200  # chunks that are asked about at once
 
 
 class ShardQuery(WireModel):
@@ -53,6 +60,7 @@ def make_blueprint(services: Services) -> Blueprint:
         (f"{one}/results", views.get_results),
         (f"{one}/errors", views.get_errors),
         (f"{one}/review", views.get_review),
+        (f"{one}/problems", views.get_problems),
         (f"{one}/summary", views.get_summary),
         (f"{one}/exports/<export_format>", views.get_export),
     ):
@@ -76,16 +84,15 @@ class _ResultViews:
     )
     def list_shards(self, batch_id: str, query: ShardQuery) -> Response:
         batch = self._get(batch_id)
-        has_ended = batch.progress.state.is_final and not batch.is_retrying
         first = query.after + 1
         ended = self._batches.ended_chunks(batch_id, first, first + query.page_size - 1)
-        while has_ended and not ended and first + query.page_size <= batch.progress.chunks:
+        while batch.has_ended and not ended and first + query.page_size <= batch.progress.chunks:
             first += query.page_size  # a batch that was cancelled has gaps, which may be longer than a page
             ended = self._batches.ended_chunks(batch_id, first, first + query.page_size - 1)
         in_order = [chunk for number, chunk in enumerate(ended, first) if chunk.number == number]
         page = ShardPage(
-            shards=tuple(self._shard(batch, chunk) for chunk in (ended if has_ended else in_order)),
-            is_last=has_ended and first + query.page_size > batch.progress.chunks,
+            shards=tuple(self._shard(batch, chunk) for chunk in (ended if batch.has_ended else in_order)),
+            is_last=batch.has_ended and first + query.page_size > batch.progress.chunks,
         )
         return Response(page.to_json(), mimetype=_JSON)
 
@@ -96,7 +103,7 @@ class _ResultViews:
         problems=(404,),
     )
     def get_results(self, batch_id: str) -> Response:
-        return self._lines(batch_id, Shard.PREDICTIONS, lambda chunk: chunk.succeeded)
+        return self._lines(batch_id, Shard.PREDICTIONS)
 
     @operation(
         "The items that failed, one a line",
@@ -105,7 +112,7 @@ class _ResultViews:
         problems=(404,),
     )
     def get_errors(self, batch_id: str) -> Response:
-        return self._lines(batch_id, Shard.ERRORS, lambda chunk: chunk.failed)
+        return self._lines(batch_id, Shard.ERRORS)
 
     @operation(
         "The items that somebody should look at, one a line",
@@ -114,7 +121,16 @@ class _ResultViews:
         problems=(404,),
     )
     def get_review(self, batch_id: str) -> Response:
-        return self._lines(batch_id, Shard.REVIEW, lambda chunk: chunk.flagged)
+        return self._lines(batch_id, Shard.REVIEW)
+
+    @operation(
+        "The prompts that its COCO or YOLO source did not give, one a line",
+        tag="batches",
+        answers={200: {_JSONL: PromptProblem}},
+        problems=(404,),
+    )
+    def get_problems(self, batch_id: str) -> Response:
+        return self._content(list(self._artifacts.keys(problems_folder(self._get(batch_id).id))))
 
     @operation(
         "What came of a batch that has ended",
@@ -168,7 +184,7 @@ class _ResultViews:
         return self._batches.get(g.caller.tenant, batch_id)
 
     def _require_end(self, batch: Batch) -> None:
-        if not batch.progress.state.is_final or batch.is_retrying:
+        if not batch.has_ended:
             raise BatchNotFinished(f"the batch {batch.id} goes on; wait for its end")
 
     def _shard(self, batch: Batch, chunk: EndedChunk) -> ShardResource:
@@ -188,16 +204,12 @@ class _ResultViews:
             review=url(Shard.REVIEW, chunk.flagged),
         )
 
-    def _lines(self, batch_id: str, shard: Shard, count: Callable[[EndedChunk], int]) -> Response:
-        batch = self._get(batch_id)
-        first = batch.progress.first_of_round if shard is Shard.ERRORS else 1
+    def _lines(self, batch_id: str, shard: Shard) -> Response:
+        return self._content(shard_keys(self._get(batch_id), shard, self._batches))
 
+    def _content(self, keys: Iterable[str]) -> Response:
         def pieces() -> Iterator[bytes]:
-            for start in range(first, batch.progress.chunks + 1, _TOGETHER):
-                last = min(start + _TOGETHER - 1, batch.progress.chunks)
-                for chunk in self._batches.ended_chunks(batch_id, start, last):
-                    if count(chunk):
-                        key = shard_key(ChunkKey(batch_id, chunk.number, chunk.attempt), shard)
-                        yield from self._artifacts.stream(key)[1]
+            for key in keys:
+                yield from self._artifacts.stream(key)[1]
 
         return Response(pieces(), mimetype=_JSONL, headers={"Cache-Control": "private, no-store"})

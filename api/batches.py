@@ -14,13 +14,14 @@ from api.intake import Upload, take_upload
 from api.limits import admit_batch
 from api.openapi import BINARY, operation
 from api.services import Services
-from maskline.artifact_operations import exists
+from maskline.artifact_operations import exists, put_once
 from maskline.batch_artifacts import (
     pack_key,
     part_key,
     record_key,
 )
 from maskline.batch_records import cancel_batch, complete_batch, forget_batch, keep_batch, retry_batch
+from maskline.batch_refusals import closed, out_of_turn
 from maskline.batch_resources import (
     MAX_PACK_BYTES,
     BatchPage,
@@ -31,7 +32,6 @@ from maskline.batches import (
     MAX_ACTIVE,
     MAX_PARTS,
     Batch,
-    BatchState,
 )
 from maskline.errors import (
     BatchClosed,
@@ -144,7 +144,7 @@ class _BatchViews:
     )
     def delete_batch(self, batch_id: str) -> Response:
         batch = self._get(batch_id)
-        if not batch.progress.state.is_final or batch.is_retrying:
+        if not batch.has_ended:
             raise BatchNotFinished(f"the batch {batch_id} goes on; cancel it first")
         forget_batch(g.caller.tenant, batch_id, self._artifacts, self._batches)
         return Response(status=HTTPStatus.NO_CONTENT)
@@ -171,7 +171,7 @@ class _BatchViews:
     def put_part(self, batch_id: str, number: int) -> Response:
         batch = self._require_open(batch_id, number)
         if number > batch.parts + 1:
-            raise _faulty(f"part {number} can't follow part {batch.parts}; the next is {batch.parts + 1}")
+            raise out_of_turn(number, batch)
         key = part_key(batch_id, number)
         self._store_body(key, MAX_MANIFEST_BYTES, _JSONL)
         try:
@@ -220,17 +220,15 @@ class _BatchViews:
         "Try the items anew that failed, of a batch that has succeeded with the others",
         tag="batches",
         answers={202: {JSON: BatchResource}},
-        problems=(404, 409),
+        problems=(404, 409, 429),
     )
     def retry_batch(self, batch_id: str) -> Response:
         batch = self._get(batch_id)
-        if batch.progress.state.is_final and batch.progress.state is not _SUCCEEDED:
-            raise BatchNotFinished(f"the batch {batch_id} has {batch.progress.state}; make another")
         if batch.request.resource is not None:
             raise BatchNotFinished(
                 "batches of Vertex AI are not tried anew; make another with the items that failed"
             )
-        retried = retry_batch(g.caller.tenant, batch_id, self._artifacts, self._batches)
+        retried = retry_batch(g.caller.tenant, batch_id, MAX_ACTIVE, self._artifacts, self._batches)
         return self._answer(retried, HTTPStatus.ACCEPTED)
 
     # -- what these are made of
@@ -243,7 +241,7 @@ class _BatchViews:
         if not 1 <= number <= MAX_PARTS:
             raise _faulty(f"give a number from 1 to {MAX_PARTS}")
         if batch.is_complete or batch.progress.state.is_final:
-            raise BatchClosed(f"the batch {batch_id} is complete; make another for more items")
+            raise closed(batch_id)
         return batch
 
     def _store_body(self, key: str, most_bytes: int, media_type: str) -> None:
@@ -257,7 +255,7 @@ class _BatchViews:
             self._artifacts.put(key, file, media_type)
 
     def _answer(self, batch: Batch, status: HTTPStatus = HTTPStatus.OK) -> Response:
-        headers = {} if batch.progress.state.is_final else {"Retry-After": str(_POLL_AFTER_S)}
+        headers = {} if batch.has_ended else {"Retry-After": str(_POLL_AFTER_S)}
         if status is HTTPStatus.ACCEPTED:
             headers["Location"] = f"{_PATH}/{batch.id}"
         return Response(present(batch).to_json(), status, headers, mimetype=JSON)
@@ -284,12 +282,8 @@ class _BatchViews:
 
     def _store_items(self, batch: Batch, items: Upload | None) -> None:
         """Store the items that came with the request, as the first part."""
-        key = part_key(batch.id, 1)
-        if items is not None and not exists(self._artifacts, key):
-            self._artifacts.put(key, items.file, _JSONL)
-
-
-_SUCCEEDED = BatchState.SUCCEEDED
+        if items is not None:
+            put_once(self._artifacts, part_key(batch.id, 1), items.file, _JSONL)
 
 
 def _faulty(detail: str) -> InvalidRequest:

@@ -45,6 +45,7 @@ STATUS_BY_ERROR: Mapping[type[ServiceError], int] = {
     errors.WebhookNotFound: 404,
     errors.DeadLetterNotFound: 404,
     errors.TooManyWebhooks: 409,
+    errors.WebhookDisabled: 409,
     errors.TooManySecrets: 409,
     errors.JobNotFinished: 409,
     errors.JobWithoutResult: 409,

@@ -58,6 +58,7 @@ class Submitter:
         self._services = services
         settings = services.settings
         self._limits = ImageLimits.from_settings(settings)
+        self._is_rebuilding = False
 
     def submit(
         self,
@@ -143,6 +144,7 @@ class Submitter:
             QueueFull: too many jobs wait.
             DependencyError: Redis or S3 does not answer; nothing was accepted.
         """
+        self._require_memory()
         submission, request, header = checked.submission, checked.request, checked.header
         services, upload = self._services, submission.upload
         expiry_ms = int((request.expires_in or services.settings.job_expiry) * 1000)
@@ -169,13 +171,25 @@ class Submitter:
         try:
             most_of_tenant = services.settings.limits_of(tenant).max_queued
             created = services.jobs.create(job, idempotency, services.settings.max_queued, most_of_tenant)
-        except (RequestError, CapacityError, JobStoreRebuilding):
+        except (RequestError, CapacityError):
             self._discard(key)
+            raise
+        except JobStoreRebuilding:
+            self._is_rebuilding = True
+            if idempotency is None:  # else the rebuild may have found it, and the key then leads to that job
+                self._discard(key)
             raise
         if created.id != job_id:
             self._discard(key)
         structlog.contextvars.bind_contextvars(job=created.id)
         return created
+
+    def _require_memory(self) -> None:
+        """Return unless the store had lost its records of late, and still lacks them: what is stored then
+        becomes a job of its own, with each try."""
+        if self._is_rebuilding:
+            self._services.jobs.check()
+            self._is_rebuilding = False
 
     def _card(self, request: SegmentationRequest) -> ModelCard:
         return self._services.cards.find(request.model or self._services.settings.default_model)

@@ -11,12 +11,15 @@ from pydantic import Field
 from api.body import Model, read_body, read_json
 from api.openapi import operation
 from api.services import Services
+from maskline.clock import time_ms
 from maskline.errors import (
     CapacityError,
     DeadLetterNotFound,
     Fault,
     InvalidRequest,
     TooManySecrets,
+    WebhookDisabled,
+    WebhookNotFound,
     WebhookNotTested,
 )
 from maskline.keys import Scope
@@ -36,6 +39,7 @@ from maskline.webhook_resources import (
 )
 from maskline.webhooks import (
     MAX_SECRETS,
+    OWN,
     DeadLetter,
     DeliveryOutcome,
     Disabled,
@@ -44,6 +48,7 @@ from maskline.webhooks import (
     SigningSecret,
     new_endpoint_id,
     new_secret,
+    receiver_of,
 )
 from maskline.wire import WireModel
 
@@ -114,7 +119,7 @@ class _WebhookViews:
             events=asked.events,
             description=asked.description,
             secrets=(SigningSecret(secret=secret),),
-            created_ms=_now_ms(),
+            created_ms=time_ms(),
         )
         self._records.add(endpoint)
         response = _answer(_created(endpoint), HTTPStatus.CREATED)
@@ -147,7 +152,7 @@ class _WebhookViews:
                 disabled = None
             elif asked.enabled is False and disabled is None:
                 disabled = Disabled(
-                    reason=DisabledReason.CLIENT, note="it was disabled by the API", at_ms=_now_ms()
+                    reason=DisabledReason.CLIENT, note="it was disabled by the API", at_ms=time_ms()
                 )
             return endpoint.model_copy(update=changes | {"disabled": disabled})
 
@@ -173,7 +178,7 @@ class _WebhookViews:
     )
     def rotate_secret(self, webhook_id: str) -> Response:
         asked = _read(SecretRotation, default=b"{}")
-        secret, now_ms = asked.secret or new_secret(), _now_ms()
+        secret, now_ms = asked.secret or new_secret(), time_ms()
 
         def rotate(endpoint: Endpoint) -> Endpoint:
             current, *older = endpoint.valid_secrets(now_ms)
@@ -231,16 +236,22 @@ class _WebhookViews:
         tag="webhooks",
         bodies={_JSON: Replay},
         answers={200: {_JSON: ReplayResource}},
-        problems=(400, 413, 422),
+        problems=(400, 404, 409, 413, 422),
     )
     def replay_dead_letters(self) -> Response:
         asked = _read(Replay)
         until = asked.until or datetime.now(UTC)
         if asked.since >= until:
             raise InvalidRequest([Fault("/since", "it is not before until, or now; give an earlier time")])
+        if asked.webhook is not None:
+            self._require_listening(asked.webhook)
+            receivers = {asked.webhook}
+        else:
+            endpoints = self._services.endpoints.all(g.caller.tenant)
+            receivers = {OWN, *(one.id for one in endpoints if one.disabled is None)}
         replayed = self._outbox.replay_between(
             g.caller.tenant,
-            endpoint_id=asked.webhook,
+            receivers=receivers,
             since_ms=int(asked.since.timestamp() * 1000),
             until_ms=int(until.timestamp() * 1000) + (asked.until is None),
         )
@@ -250,12 +261,27 @@ class _WebhookViews:
         "Send one dead letter again",
         tag="webhooks",
         answers={200: {_JSON: ReplayResource}},
-        problems=(404,),
+        problems=(404, 409),
     )
     def replay_dead_letter(self, letter_id: str) -> Response:
+        if (receiver := receiver_of(letter_id)) != OWN:
+            try:
+                self._require_listening(receiver)
+            except WebhookNotFound as error:
+                raise DeadLetterNotFound(f"there is no dead letter {letter_id!r} of a webhook") from error
         if not self._outbox.replay(g.caller.tenant, letter_id):
             raise DeadLetterNotFound(f"there is no dead letter {letter_id!r}")
         return _answer(ReplayResource(replayed=1))
+
+    def _require_listening(self, webhook_id: str) -> None:
+        """Return if events are sent to the webhook: else it would be in vain, and cost the dead letter.
+
+        Raises:
+            WebhookNotFound: there is none, or none any more.
+            WebhookDisabled: it is disabled.
+        """
+        if self._records.get(g.caller.tenant, webhook_id).disabled is not None:
+            raise WebhookDisabled(f"the webhook {webhook_id} is disabled; enable it first")
 
     def _wait_for(self, event_id: str) -> DeliveryOutcome:
         wait_s = min(_TEST_WAIT_S, self._services.settings.max_wait)
@@ -279,7 +305,7 @@ def _answer(resource: WireModel, status: HTTPStatus = HTTPStatus.OK) -> Response
 
 def _resource(endpoint: Endpoint) -> WebhookResource:
     disabled = endpoint.disabled
-    old = [one.until_ms for one in endpoint.valid_secrets(_now_ms()) if one.until_ms is not None]
+    old = [one.until_ms for one in endpoint.valid_secrets(time_ms()) if one.until_ms is not None]
     return WebhookResource(
         id=endpoint.id,
         url=endpoint.url,
@@ -316,7 +342,3 @@ def _letter(letter: DeadLetter) -> DeadLetterResource:
 
 def _time(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -4,6 +4,7 @@ Small images through the whole service, against a bare loop of the same model; a
 and what it costs in time, memory and Redis; a worker that is killed again and again.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -19,8 +20,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import redis
+from numpy.typing import NDArray
 from PIL import Image
-from skimage import data
 
 from bench.figure import Figure, print_figures
 from bench.memory import forget_peak, peak_mb
@@ -249,7 +250,15 @@ def _bare_s(images: list[bytes]) -> float:
     return (time.perf_counter() - began) / len(images)
 
 
-_PHOTOS = (data.coffee(), data.chelsea(), data.astronaut())
+def _photo(name: str) -> NDArray[np.uint8]:
+    """One of scikit-image's, which is found, not imported: only its photos are wanted."""
+    spec = importlib.util.find_spec("skimage")
+    assert spec is not None
+    assert spec.origin is not None
+    return np.asarray(Image.open(Path(spec.origin).parent / "data" / name).convert("RGB"))
+
+
+_PHOTOS = tuple(map(_photo, ("coffee.png", "chelsea.png", "astronaut.png")))
 
 
 def _picture(number: int) -> bytes:

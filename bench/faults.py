@@ -32,12 +32,12 @@ from bench.fault_proxy import FaultProxy
 from bench.figure import Figure, print_figures
 from maskline import Client, MasklineError, Prompt, Webhook
 from maskline.errors import WorkerLost
+from maskline.jobs import PER_EPOCH
 from maskline.local import Stack
 from maskline.local.ports import HOST
 from maskline.requests import EventType
 from maskline.resources import JobResource
 from maskline.settings import Settings
-from worker.rebuilding import PER_EPOCH
 
 JOBS = 2000
 FAULTS = 60

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import date
+from typing import BinaryIO
 
 from maskline.artifacts import EMBEDDINGS, end_key, job_prefixes
 from maskline.codec import end_document
@@ -25,6 +26,18 @@ def exists(store: ArtifactStore, key: str, *, bucket: str | None = None) -> bool
     return True
 
 
+def put_once(store: ArtifactStore, key: str, body: bytes | BinaryIO, media_type: str) -> bool:
+    """Store an object unless there is one of this key; whether there was none.
+
+    Raises:
+        ArtifactStoreUnavailable: the store does not answer.
+    """
+    if exists(store, key):
+        return False
+    store.put(key, body, media_type)
+    return True
+
+
 def cancel_job(jobs: JobStore, artifacts: ArtifactStore, tenant: str, job_id: str) -> Job:
     """The job, now cancelled, in the bucket too; an ended job stays as it is.
 
@@ -43,10 +56,9 @@ def note_end(store: ArtifactStore, job: Job) -> bool:
 
     The note is for a Redis that loses its memory. The end stands without, and a sweeper tries again.
     """
-    key = end_key(job.id)
+    end = end_document(job.state, job.attempt, job.failure)
     try:
-        if not exists(store, key):
-            store.put(key, end_document(job.state, job.attempt, job.failure), "application/json")
+        put_once(store, end_key(job.id), end, "application/json")
     except ArtifactStoreUnavailable:
         logger.warning("the end of the job %s is not noted in the bucket", job.id)
         return False

@@ -13,15 +13,17 @@
                    /errors/{chunk}-{attempt}.jsonl
                    /review/{chunk}-{attempt}.jsonl
                    /ends/{chunk}-{attempt}.json    what came of the chunk
+                   /problems/{source}.jsonl        prompts that a source could not give
                    /summary-{round}.json
                    /exports/{round}/{format}.zip
 
-Every key is written once, and never overwritten with other content.
+Every key is written once, and never overwritten with other content; but for ``end-{round}``, which is
+corrected where the batch did not end so after all.
 """
 
 from enum import StrEnum
 
-from maskline.batches import ChunkKey, Destination
+from maskline.batches import ChunkKey, Destination, EndedChunk
 
 RECORDS = "batch-records/"
 BATCHES = "batches/"
@@ -70,19 +72,35 @@ def parts_folder(batch: str) -> str:
     return f"{folder(batch)}parts/"
 
 
+def problems_key(batch: str, source: int) -> str:
+    """Key of what a source, from 1, could not give of its prompts; there is none where it gave all."""
+    return f"{problems_folder(batch)}{source:06d}.jsonl"
+
+
+def problems_folder(batch: str) -> str:
+    """What the keys of the problems of all sources begin with."""
+    return f"{folder(batch)}problems/"
+
+
 def pack_key(batch: str, pack: int) -> str:
     """Key of a pack of images; ``pack`` from 1."""
     return f"{folder(batch)}packs/{pack:06d}"
 
 
-def packs_folder(batch: str) -> str:
-    """What the keys of all packs of a batch begin with."""
-    return f"{folder(batch)}packs/"
-
-
 def shard_key(chunk: ChunkKey, shard: Shard) -> str:
     """Key of one of the files of a chunk."""
     return f"{folder(chunk.batch)}{shard}/{chunk.number:06d}-{chunk.attempt}.jsonl"
+
+
+def lines_in(chunk: EndedChunk, shard: Shard) -> int:
+    """How many lines such a file of the chunk has; there is none without."""
+    match shard:
+        case Shard.PREDICTIONS:
+            return chunk.succeeded
+        case Shard.ERRORS:
+            return chunk.failed
+        case Shard.REVIEW:
+            return chunk.flagged
 
 
 def ends_folder(batch: str) -> str:

@@ -7,23 +7,26 @@ parts into the same chunks, and those of them that had ended are not run again.
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
 from pydantic import ValidationError
 
-from maskline.artifact_operations import exists
+from maskline.artifact_operations import put_once
 from maskline.batch_artifacts import (
     RECORDS,
+    Shard,
     batch_of,
     folder,
+    lines_in,
     part_key,
     parts_folder,
     record_key,
     rounds_folder,
+    shard_key,
 )
-from maskline.batches import Batch, BatchRequest, BatchState, Progress
+from maskline.batches import Batch, BatchRequest, BatchState, ChunkKey, Progress
 from maskline.errors import ArtifactNotFound, BatchNotFound, CapacityError, DependencyError
 from maskline.ports import ArtifactStore, BatchStore
 from maskline.wire import WireModel
@@ -32,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _ANY_NUMBER = 1_000_000
+_TOGETHER = 200  # chunks that are asked about at once
 
 
 class BatchDocument(WireModel):
@@ -64,6 +68,7 @@ def keep_batch(batch: Batch, max_active: int, artifacts: ArtifactStore, store: B
 
     Raises:
         QueueFull: ``max_active`` have not ended yet.
+        TenantQueueFull: half as many of the tenant's have not.
         DependencyError: Redis or S3 does not answer; it may have been accepted.
     """
     document = BatchDocument(tenant=batch.tenant, created_ms=batch.created_ms, request=batch.request)
@@ -73,7 +78,7 @@ def keep_batch(batch: Batch, max_active: int, artifacts: ArtifactStore, store: B
         if batch.is_complete:
             complete = CompleteDocument(parts=max(batch.parts, len(batch.request.sources)))
             artifacts.put(keys[1], complete.to_json().encode(), _JSON)
-        store.create(batch, max_active)
+        store.create(batch, max_active, max_of_tenant=max_active // 2)
     except (CapacityError, DependencyError):
         with suppress(DependencyError):  # where it can't be known whether it was taken the documents stay
             if not _is_there(batch, store):
@@ -98,7 +103,7 @@ def complete_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: 
     """
     batch = store.complete(tenant, batch_id)
     complete = CompleteDocument(parts=max(batch.parts - batch.progress.rounds, len(batch.request.sources)))
-    _note(artifacts, record_key(batch_id, "complete"), complete.to_json().encode())
+    put_once(artifacts, record_key(batch_id, "complete"), complete.to_json().encode(), _JSON)
     return batch
 
 
@@ -111,19 +116,23 @@ def cancel_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: Ba
     """
     batch = store.cancel(tenant, batch_id)
     if batch.is_cancelling:
-        _note(artifacts, record_key(batch_id, "cancelled"), b"")
+        put_once(artifacts, record_key(batch_id, "cancelled"), b"", _JSON)
     return batch
 
 
-def retry_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> Batch:
+def retry_batch(
+    tenant: str, batch_id: str, max_active: int, artifacts: ArtifactStore, store: BatchStore
+) -> Batch:
     """The batch, which goes on with the items that failed.
 
     Raises:
+        QueueFull: ``max_active`` have not ended yet.
+        TenantQueueFull: half as many of the tenant's have not.
         BatchNotFound: there is none.
         BatchNotFinished: it goes on, or nothing failed.
         DependencyError: Redis or S3 does not answer; calling again finishes it.
     """
-    batch = store.retry(tenant, batch_id)
+    batch = store.retry(tenant, batch_id, max_active=max_active, max_of_tenant=max_active // 2)
     note_retry(batch, artifacts)
     return batch
 
@@ -136,16 +145,40 @@ def note_retry(batch: Batch, artifacts: ArtifactStore) -> None:
     """
     document = RetryDocument(first_chunk=batch.progress.chunks + 1)
     key = record_key(batch.id, f"retry-{batch.progress.rounds + 1}")
-    _note(artifacts, key, document.to_json().encode())
+    put_once(artifacts, key, document.to_json().encode(), _JSON)
 
 
-def note_batch_end(batch: Batch, artifacts: ArtifactStore) -> None:
-    """Keep in the bucket how a batch ended. Where the bucket does not take it the end stands without."""
-    key = record_key(batch.id, f"end-{batch.progress.rounds}")
-    try:
-        _note(artifacts, key, batch.progress.to_json().encode())
-    except DependencyError:
-        logger.warning("the end of the batch %s is not noted in the bucket", batch.id)
+def note_batch_end(batch: Batch, end: Progress, artifacts: ArtifactStore) -> bool:
+    """Keep in the bucket how a batch is about to end, unless it has such a note; whether it had none.
+
+    ``batch``: before its end.
+
+    Raises:
+        ArtifactStoreUnavailable: the bucket does not answer.
+    """
+    return put_once(artifacts, _end_key(batch), end.to_json().encode(), _JSON)
+
+
+def correct_batch_end(batch: Batch, end: Progress | None, artifacts: ArtifactStore) -> None:
+    """Keep in the bucket how a batch has ended, in place of an end that was about to come, and did not.
+
+    ``batch``: before its end; ``end``: None: it goes on.
+
+    Raises:
+        ArtifactStoreUnavailable: the bucket does not answer.
+    """
+    key = _end_key(batch)
+    with suppress(ArtifactNotFound):
+        if end is not None and Progress.model_validate_json(artifacts.get(key)).state is end.state:
+            return
+    artifacts.delete([key])
+    if end is not None:
+        artifacts.put(key, end.to_json().encode(), _JSON)
+
+
+def _end_key(batch: Batch) -> str:
+    """Of the round that the batch is in, or is about to begin."""
+    return record_key(batch.id, f"end-{batch.progress.rounds + batch.is_retrying}")
 
 
 def forget_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: BatchStore) -> None:
@@ -156,8 +189,22 @@ def forget_batch(tenant: str, batch_id: str, artifacts: ArtifactStore, store: Ba
         DependencyError: Redis or S3 does not answer; calling again finishes it.
     """
     store.get(tenant, batch_id)
-    _note(artifacts, record_key(batch_id, "removed"), b"")
+    put_once(artifacts, record_key(batch_id, "removed"), b"", _JSON)
     store.delete(tenant, batch_id)
+
+
+def shard_keys(batch: Batch, shard: Shard, store: BatchStore) -> Iterator[str]:
+    """The keys of such files of all chunks that have ended, of errors those of the latest round.
+
+    Raises:
+        DependencyError: Redis does not answer.
+    """
+    first = batch.progress.first_of_round if shard is Shard.ERRORS else 1
+    for start in range(first, batch.progress.chunks + 1, _TOGETHER):
+        last = min(start + _TOGETHER - 1, batch.progress.chunks)
+        for chunk in store.ended_chunks(batch.id, start, last):
+            if lines_in(chunk, shard):
+                yield shard_key(ChunkKey(batch.id, chunk.number, chunk.attempt), shard)
 
 
 def remove_old_batches(artifacts: ArtifactStore, keep_s: float) -> None:
@@ -243,8 +290,3 @@ def _rounds(notes: Iterable[str]) -> int:
 
 def _name(key: str) -> str:
     return key.rpartition("/")[2].removesuffix(".json")
-
-
-def _note(artifacts: ArtifactStore, key: str, body: bytes) -> None:
-    if not exists(artifacts, key):
-        artifacts.put(key, body, _JSON)

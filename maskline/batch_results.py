@@ -98,6 +98,15 @@ class ItemError(ItemLine):
     """What was wrong, and what would be right."""
 
 
+class PromptProblem(WireModel):
+    """A prompt that a source did not give; its image went on with the others."""
+
+    where: str
+    """Such as ``annotation 7`` or ``labels/a.txt, line 3``."""
+    message: str
+    """What was wrong, and what would be right."""
+
+
 class ItemReview(ItemLine):
     """An item that somebody should look at."""
 

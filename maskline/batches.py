@@ -8,7 +8,6 @@ client, the one worker that leads, and all workers.
 """
 
 import secrets
-import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from typing import NamedTuple
 from pydantic import Field, JsonValue
 
 from maskline.batch_results import ReviewThresholds
+from maskline.clock import time_ms
 from maskline.jobs import Failure
 from maskline.requests import SegmentationRequest
 from maskline.wire import WireModel
@@ -216,6 +216,11 @@ class Batch:
     """Grows by one with every change that is not of ``counts``."""
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing more comes of it, unless it is tried anew."""
+        return self.progress.state.is_final and not self.is_retrying
+
+    @property
     def is_all_cut(self) -> bool:
         """Whether there are no items to come."""
         return (
@@ -304,6 +309,14 @@ class LabelSum(WireModel):
     pixels: int = 0
     """Of it."""
 
+    def plus(self, more: "LabelSum") -> "LabelSum":
+        """Both together."""
+        return LabelSum(
+            items=self.items + more.items,
+            segments=self.segments + more.segments,
+            pixels=self.pixels + more.pixels,
+        )
+
 
 class ChunkEnd(WireModel):
     """What came of a chunk. It is kept in the bucket beside the shard, and Redis adds it up."""
@@ -377,7 +390,7 @@ class Sums:
 
 def new_batch_id() -> str:
     """A fresh id: 18 to 19 digits, as Google's, in the order of time."""
-    return f"{time.time_ns() // 1_000_000}{secrets.randbelow(10**6):06d}"
+    return f"{time_ms()}{secrets.randbelow(10**6):06d}"
 
 
 def rpc_code(code: str) -> int:

@@ -8,8 +8,8 @@ elsewhere has no image bytes.
 """
 
 import struct
-import time
 
+from maskline.clock import time_ms
 from maskline.jobs import Failure, ImageRef, Job, JobState
 from maskline.ports import Idempotency
 from maskline.requests import SegmentationRequest
@@ -55,7 +55,7 @@ class EndDocument(WireModel):
 
 def end_document(state: JobState, attempt: int, failure: Failure | None) -> bytes:
     """``EndDocument`` of an end that comes now."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = time_ms()
     end = EndDocument(state=state, attempt=attempt, failure=failure, finished_ms=now_ms)
     return end.to_json().encode()
 
@@ -66,7 +66,7 @@ class NotASubmission(ValueError):
 
 def trailer(job: Job, idempotency: Idempotency | None = None) -> bytes:
     """What follows the image. ``job``: as it will be accepted now."""
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = time_ms()
     # Its parts were checked when they came.
     document = SubmissionDocument.model_construct(
         id=job.id,

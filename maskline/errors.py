@@ -190,6 +190,12 @@ class DeadLetterNotFound(RequestError):
     code = "dead_letter_not_found"
 
 
+class WebhookDisabled(RequestError):
+    """Nothing is sent to the webhook endpoint."""
+
+    code = "webhook_disabled"
+
+
 class TooManyWebhooks(RequestError):
     """The tenant has as many webhook endpoints as it may."""
 
@@ -240,13 +246,13 @@ class CapacityError(ServiceError):
 
 
 class QueueFull(CapacityError):
-    """More jobs wait than the settings allow."""
+    """More jobs wait than the settings allow, or more batches go on than may."""
 
     code = "queue_full"
 
 
 class TenantQueueFull(QueueFull):
-    """More jobs of the tenant wait than the settings allow it."""
+    """More jobs of the tenant wait than the settings allow it, or more of its batches go on than may."""
 
     code = "tenant_queue_full"
 

@@ -1,11 +1,11 @@
 """What a job is, and the one table of moves that its life is made of."""
 
 import secrets
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from maskline.clock import time_ms
 from maskline.requests import Priority, SegmentationRequest
 from maskline.wire import WireModel
 
@@ -14,6 +14,9 @@ RENDER_OVERLAY_TASK = "maskline.render_overlay"  #: Celery task that paints one 
 
 KEEP_EXPIRED_S = 24 * 3600.0  #: so long a client can still learn that a job expired
 INTERACTIVE_PER_BULK = 8  #: turns that interactive jobs have before a bulk job has one
+
+
+PER_EPOCH = 1000  #: attempts and versions of a job, and attempts of a chunk, within an epoch are fewer
 
 
 class JobState(StrEnum):
@@ -151,4 +154,4 @@ class Outcome:
 
 def new_job_id() -> str:
     """A fresh id: 32 hex digits, in order of time (48 bits of milliseconds, 80 bits of chance)."""
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+    return f"{time_ms():012x}{secrets.token_hex(10)}"

@@ -3,7 +3,7 @@
 ``maskline/adapters`` holds the drivers, and public in-memory doubles of them all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -357,11 +357,12 @@ class ArtifactStore(Protocol):
 class BatchStore(Protocol):
     """The records of batches. Every call is atomic, and raises ``JobStoreUnavailable`` as the job store's."""
 
-    def create(self, batch: Batch, max_active: int) -> None:
+    def create(self, batch: Batch, max_active: int, *, max_of_tenant: int | None = None) -> None:
         """Keep a new batch; one that is there stays as it is.
 
         Raises:
             QueueFull: ``max_active`` have not ended yet.
+            TenantQueueFull: ``max_of_tenant`` of its tenant's have not; None: it may have them all.
         """
         ...
 
@@ -434,12 +435,20 @@ class BatchStore(Protocol):
         """
         ...
 
-    def retry(self, tenant: str, batch_id: str) -> Batch:
+    def retry(
+        self,
+        tenant: str,
+        batch_id: str,
+        *,
+        max_active: int | None = None,
+        max_of_tenant: int | None = None,
+    ) -> Batch:
         """The batch, which has succeeded and goes on with the items that failed.
 
         Raises:
             BatchNotFound: there is none.
             BatchNotFinished: it has not succeeded, or nothing failed.
+            QueueFull, TenantQueueFull: as ``create``; None: there is no such limit.
         """
         ...
 
@@ -588,8 +597,18 @@ class Outbox(Protocol):
         """Make a dead letter due now, with all its tries before it; False: there is none."""
         ...
 
-    def replay_between(self, tenant: str, *, endpoint_id: str | None, since_ms: int, until_ms: int) -> int:
-        """Do so with all that were buried from ``since_ms`` to before ``until_ms``; how many there were."""
+    def replay_between(
+        self,
+        tenant: str,
+        *,
+        receivers: Collection[str],
+        since_ms: int,
+        until_ms: int,
+    ) -> int:
+        """Do so with all that were buried from ``since_ms`` to before ``until_ms``; how many there were.
+
+        ``receivers``: ids of endpoints, or ``OWN``; the dead letters of others stay.
+        """
         ...
 
     def send_test(self, endpoint: Endpoint) -> str:

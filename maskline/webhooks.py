@@ -6,7 +6,6 @@ happened to it, so that an event which is made again is still the same.
 
 import base64
 import secrets
-import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from maskline.batches import Batch, BatchState, Progress
+from maskline.clock import time_ms
 from maskline.requests import EventType
 from maskline.wire import WireModel
 
@@ -187,7 +187,7 @@ class DeliveryOutcome(WireModel):
 
 def new_endpoint_id() -> str:
     """A fresh id, in the order of time."""
-    return f"wh_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
+    return f"wh_{time_ms():012x}{secrets.token_hex(6)}"
 
 
 def new_secret() -> str:
@@ -207,7 +207,12 @@ def endpoint_prefix(endpoint_id: str) -> str:
 
 def is_of_endpoint(delivery_id: str, endpoint_id: str | None) -> bool:
     """Whether a delivery is to this endpoint; None: to any receiver."""
-    return endpoint_id is None or delivery_id.endswith(f".{endpoint_id}")
+    return endpoint_id is None or receiver_of(delivery_id) == endpoint_id
+
+
+def receiver_of(delivery_id: str) -> str:
+    """Whom a delivery is to: an endpoint's id, or what stands for a job's own webhook."""
+    return delivery_id.rpartition(".")[2]
 
 
 def page_token(letter: DeadLetter) -> str:

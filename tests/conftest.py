@@ -1,11 +1,15 @@
-"""What all tests share: pictures."""
+"""What all tests share: pictures, and processes that Ctrl-C reaches."""
 
 import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.factories import encoded, picture
+
+# A shell that runs the tests in the background has it ignored, and processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

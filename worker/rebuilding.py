@@ -17,9 +17,10 @@ import structlog
 from pydantic import ValidationError
 
 from maskline.artifacts import EPOCHS, RESULTS, SUBMISSIONS, Artifact, end_key, epoch_key, job_of, result_key
+from maskline.clock import time_ms
 from maskline.codec import EndDocument, NotASubmission, SubmissionDocument, split_submission
 from maskline.errors import ArtifactNotFound, DependencyError, RebuildOvertaken
-from maskline.jobs import KEEP_EXPIRED_S, Job, JobState
+from maskline.jobs import KEEP_EXPIRED_S, PER_EPOCH, Job, JobState
 from maskline.ports import ArtifactStore, RebuildingStore, StoredObject
 from worker.periodic import Periodic
 
@@ -30,7 +31,6 @@ _TOGETHER = 64  # jobs handed to the threads at once; a bucket may hold millions
 _AT_ONCE = 16  # reads of the bucket
 _TAIL_BYTES = 1 << 14  # of a submission, in which its document is nearly always whole
 _RETRY_AFTER_S = (0.05, 0.2, 0.5, 1.0)
-PER_EPOCH = 1000  #: attempts and versions of a job within an epoch are fewer
 _TELL_S = 3 * 24 * 3600.0  # for so long a webhook may be tried: an end as late may not have been told
 
 _ENDS = frozenset({Artifact.PREDICTION, Artifact.FAILURE})
@@ -148,7 +148,7 @@ class Rebuilder:
         return self._restore_now(rebuild, number, remains)
 
     def _restore_now(self, rebuild: str, number: int, remains: _Remains) -> bool:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = time_ms()
         try:
             document = self._document(remains.submission)
             job = self._end_of(remains, self._accepted(number, remains.job_id, document, now_ms), now_ms)

@@ -1,11 +1,8 @@
 """One job, from its claim to its end. Needs neither a GPU nor Celery."""
 
 import hashlib
-import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -29,6 +26,7 @@ from worker.fetching import Fetch
 from worker.leases import Lease, LeaseKeeper, LeaseLost
 from worker.rendering import render
 from worker.sized_cache import SizedCache
+from worker.stopwatch import Stopwatch
 
 logger = structlog.get_logger(module=__name__)
 
@@ -45,17 +43,6 @@ class Models(Protocol):
     def parameters(self, model: str, values: dict[str, object]) -> CommonParameters:
         """The parameters of a request, as the model's family reads them."""
         ...
-
-
-@dataclass(kw_only=True, slots=True)
-class _Stopwatch:
-    spent_ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.spent_ms[name] = round((time.perf_counter() - began) * 1000, 3)
 
 
 class Runner:
@@ -133,7 +120,7 @@ class Runner:
             return Outcome(failure=Failure(code=PredictionFailed.code, message=message))
 
     def _attempt(self, job: Job, lease: Lease) -> Timings:
-        watch = _Stopwatch()
+        watch = Stopwatch()
         image, image_key = self._image(job, watch)
         self._check_prompts(job, image)
         lease.check()
@@ -152,12 +139,12 @@ class Runner:
             **watch.spent_ms,
         )
 
-    def _image(self, job: Job, watch: _Stopwatch) -> tuple[Image, str]:
+    def _image(self, job: Job, watch: Stopwatch) -> tuple[Image, str]:
         """The pixels of the job's image, and a key that stands for them."""
         known = job.image.sha256 and _image_key(job.image.sha256, job)
         with watch.stage("fetch"):
             image = self._images.find(known) if known else None
-            data = self._fetch(job.image) if image is None else b""
+            data = self._fetch(job.image, job.attempt) if image is None else b""
         with watch.stage("decode"):
             if image is not None and known is not None:
                 return image, known

@@ -15,6 +15,7 @@ from standardwebhooks.webhooks import Webhook as Signer
 
 from maskline.adapters.outgoing import Answer, CallFailed, OutgoingClient
 from maskline.batches import Batch
+from maskline.clock import time_ms
 from maskline.endpoint_records import EndpointRecords
 from maskline.errors import BatchNotFound, ServiceError, WebhookNotFound
 from maskline.jobs import Job
@@ -145,7 +146,7 @@ class WebhookDelivery:
             endpoint = self._endpoints.get(delivery.tenant, delivery.endpoint)
             if endpoint.disabled and delivery.type != TEST_EVENT:
                 raise _Undeliverable("the webhook is disabled", body)
-            valid = endpoint.valid_secrets(time.time_ns() // 1_000_000)
+            valid = endpoint.valid_secrets(time_ms())
             secrets = tuple(one.secret for one in valid)
             return _Parcel(delivery=delivery, url=endpoint.url, body=body, secrets=secrets)
         if delivery.url is None:
@@ -242,7 +243,7 @@ class WebhookDelivery:
         """Disable the endpoint of a delivery, if it has one and that is enabled."""
         if delivery.endpoint is None:
             return
-        disabled = Disabled(reason=reason, note=note, at_ms=time.time_ns() // 1_000_000)
+        disabled = Disabled(reason=reason, note=note, at_ms=time_ms())
 
         def disable(endpoint: Endpoint) -> Endpoint:
             return endpoint.model_copy(update={"disabled": endpoint.disabled or disabled})

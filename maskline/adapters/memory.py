@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import BinaryIO
 
 from maskline.adapters.memory_webhooks import MemoryOutbox
+from maskline.clock import time_ms
 from maskline.errors import (
     ArtifactNotFound,
     IdempotencyKeyReused,
@@ -53,15 +54,11 @@ def _hint(job: Job) -> Hint:
     return Hint(job.id, *job.kind)
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 @dataclass
 class MemoryJobStore:
     """``JobStore``, ``LeaseStore``, ``HousekeepingStore`` and ``RebuildingStore`` in a dictionary."""
 
-    clock_ms: Callable[[], int] = _now_ms
+    clock_ms: Callable[[], int] = time_ms
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
     _records: dict[str, _Record] = field(default_factory=dict)
     _deleted: dict[str, None] = field(default_factory=dict)

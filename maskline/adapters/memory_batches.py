@@ -1,11 +1,17 @@
 """An in-memory double of the batch and chunk stores."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from maskline.adapters.memory_webhooks import MemoryOutbox
+from maskline.batch_refusals import (
+    closed,
+    no_room,
+    no_room_for_tenant,
+    nothing_to_retry,
+    out_of_turn,
+)
 from maskline.batches import (
     MAX_SUMMED_LABELS,
     SLOWEST,
@@ -21,15 +27,12 @@ from maskline.batches import (
     Progress,
     Sums,
 )
-from maskline.errors import BatchClosed, BatchNotFinished, BatchNotFound, Fault, InvalidRequest, QueueFull
+from maskline.clock import time_ms
+from maskline.errors import BatchNotFound
 from maskline.webhooks import batch_event
 
 _PACE = 32
 _NONE: Mapping[int, ChunkEnd] = {}
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(kw_only=True)
@@ -55,7 +58,7 @@ class MemoryBatchStore:
     """``BatchStore`` and ``ChunkStore`` in a dictionary."""
 
     outbox: MemoryOutbox = field(default_factory=MemoryOutbox)
-    clock_ms: Callable[[], int] = _now_ms
+    clock_ms: Callable[[], int] = time_ms
     _records: dict[str, _Record] = field(default_factory=dict)
     _leases: dict[ChunkKey, int] = field(default_factory=dict)
     _served: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -64,12 +67,11 @@ class MemoryBatchStore:
 
     # -- BatchStore
 
-    def create(self, batch: Batch, max_active: int) -> None:
+    def create(self, batch: Batch, max_active: int, *, max_of_tenant: int | None = None) -> None:
         with self._lock:
             if batch.id in self._records:
                 return
-            if len(self.active(max_active)) >= max_active:
-                raise QueueFull(f"{max_active} batches have not ended yet; try again later")
+            self._require_room(batch.tenant, max_active, max_of_tenant)
             self._records[batch.id] = _Record(batch=batch)
 
     def get(self, tenant: str, batch_id: str) -> Batch:
@@ -85,27 +87,23 @@ class MemoryBatchStore:
 
     def active(self, limit: int) -> list[Batch]:
         with self._lock:
-            return [batch for batch in self._oldest_first() if _is_active(batch)][:limit]
+            return [batch for batch in self._oldest_first() if not batch.has_ended][:limit]
 
     def add_part(self, tenant: str, batch_id: str, part: int) -> Batch:
         with self._lock:
             batch = self.get(tenant, batch_id)
             if part <= batch.parts:
                 return batch
-            if batch.is_complete or not _is_active(batch):
-                raise BatchClosed(f"the batch {batch_id} is complete; make another for more items")
+            if batch.is_complete or batch.has_ended:
+                raise closed(batch_id)
             if part > batch.parts + 1:
-                raise InvalidRequest(
-                    [Fault("", f"part {part} can't follow part {batch.parts}; the next is {batch.parts + 1}")]
-                )
+                raise out_of_turn(part, batch)
             return self._change(batch, parts=part)
 
     def complete(self, tenant: str, batch_id: str) -> Batch:
         with self._lock:
             batch = self.get(tenant, batch_id)
-            return (
-                batch if batch.is_complete or not _is_active(batch) else self._change(batch, is_complete=True)
-            )
+            return batch if batch.is_complete or batch.has_ended else self._change(batch, is_complete=True)
 
     def save(
         self,
@@ -151,29 +149,31 @@ class MemoryBatchStore:
         with self._lock:
             batch = self.get(tenant, batch_id)
             return (
-                batch
-                if not _is_active(batch) or batch.is_cancelling
-                else self._change(batch, is_cancelling=True)
+                batch if batch.has_ended or batch.is_cancelling else self._change(batch, is_cancelling=True)
             )
 
     def pause(self, tenant: str, batch_id: str, *, is_paused: bool) -> Batch:
         with self._lock:
             batch = self.get(tenant, batch_id)
-            if not _is_active(batch) or batch.is_paused == is_paused:
+            if batch.has_ended or batch.is_paused == is_paused:
                 return batch
             return self._change(batch, is_paused=is_paused)
 
-    def retry(self, tenant: str, batch_id: str) -> Batch:
+    def retry(
+        self,
+        tenant: str,
+        batch_id: str,
+        *,
+        max_active: int | None = None,
+        max_of_tenant: int | None = None,
+    ) -> Batch:
         with self._lock:
             batch = self.get(tenant, batch_id)
             if batch.is_retrying:
                 return batch
-            if not batch.progress.state.is_final:
-                raise BatchNotFinished(f"the batch {batch_id} goes on; wait for its end")
-            if batch.progress.state is not BatchState.SUCCEEDED:
-                raise BatchNotFinished(f"the batch {batch_id} has {batch.progress.state}; make another")
-            if not batch.counts.failed:
-                raise BatchNotFinished(f"no item of the batch {batch_id} has failed")
+            if batch.progress.state is not BatchState.SUCCEEDED or not batch.counts.failed:
+                raise nothing_to_retry(batch)
+            self._require_room(tenant, max_active, max_of_tenant)
             return self._change(batch, is_retrying=True)
 
     def delete(self, tenant: str, batch_id: str) -> None:
@@ -197,7 +197,7 @@ class MemoryBatchStore:
             oldest: dict[str, _Record] = {}
             for batch in self._oldest_first():
                 record = self._records[batch.id]
-                may_run = _is_active(batch) and not batch.is_paused and not batch.is_cancelling
+                may_run = not batch.has_ended and not batch.is_paused and not batch.is_cancelling
                 if batch.model == model and may_run and record.ready:
                     oldest.setdefault(batch.tenant, record)
             if not oldest:
@@ -293,6 +293,13 @@ class MemoryBatchStore:
             raise BatchNotFound(f"there is no batch {batch_id!r}")
         return self._records[batch_id]
 
+    def _require_room(self, tenant: str, max_active: int | None, max_of_tenant: int | None) -> None:
+        active = [record.batch for record in self._records.values() if not record.batch.has_ended]
+        if max_active is not None and len(active) >= max_active:
+            raise no_room(max_active)
+        if max_of_tenant is not None and sum(one.tenant == tenant for one in active) >= max_of_tenant:
+            raise no_room_for_tenant(max_of_tenant)
+
     def _oldest_first(self) -> list[Batch]:
         batches = [record.batch for record in self._records.values()]
         return sorted(batches, key=lambda batch: (batch.created_ms, batch.id))
@@ -309,7 +316,7 @@ class MemoryBatchStore:
 
     def _holds(self, chunk: ChunkKey) -> bool:
         record = self._records.get(chunk.batch)
-        is_wanted = record is not None and _is_active(record.batch) and not record.batch.is_cancelling
+        is_wanted = record is not None and not record.batch.has_ended and not record.batch.is_cancelling
         return chunk in self._leases and is_wanted
 
     def _let_go(self, chunk: ChunkKey) -> None:
@@ -330,12 +337,7 @@ class MemoryBatchStore:
         labels = dict(sums.labels)
         for label, more in end.labels.items():
             if label in labels or len(labels) < MAX_SUMMED_LABELS:
-                known = labels.get(label, LabelSum())
-                labels[label] = LabelSum(
-                    items=known.items + more.items,
-                    segments=known.segments + more.segments,
-                    pixels=known.pixels + more.pixels,
-                )
+                labels[label] = labels.get(label, LabelSum()).plus(more)
         errors = dict(sums.errors)
         for code, count in end.errors.items():
             errors[code] = errors.get(code, 0) + count
@@ -343,7 +345,3 @@ class MemoryBatchStore:
         record.sums = Sums(
             confidence=sums.confidence + end.confidence, labels=labels, errors=errors, slowest=dict(slowest)
         )
-
-
-def _is_active(batch: Batch) -> bool:
-    return not batch.progress.state.is_final or batch.is_retrying

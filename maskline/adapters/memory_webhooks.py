@@ -1,10 +1,10 @@
 """In-memory doubles of the webhook endpoints and the outbox."""
 
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from maskline.clock import time_ms
 from maskline.errors import TooManyWebhooks
 from maskline.jobs import new_job_id
 from maskline.webhooks import (
@@ -19,6 +19,7 @@ from maskline.webhooks import (
     Endpoint,
     is_of_endpoint,
     page_token,
+    receiver_of,
     split_page_token,
 )
 
@@ -27,10 +28,6 @@ from maskline.webhooks import (
 class _Waiting:
     delivery: Delivery
     due_ms: int
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @dataclass
@@ -79,7 +76,7 @@ class MemoryOutbox:
     """``Outbox`` in a dictionary; the doubles of the stores of jobs and batches put their events in."""
 
     endpoints: MemoryEndpointStore = field(default_factory=MemoryEndpointStore)
-    clock_ms: Callable[[], int] = _now_ms
+    clock_ms: Callable[[], int] = time_ms
     keep_dead_s: float = 3600.0
     max_dead: int = 1000
     _waiting: dict[str, _Waiting] = field(default_factory=dict)
@@ -178,12 +175,19 @@ class MemoryOutbox:
             self._waiting[delivery_id] = _Waiting(delivery=fresh, due_ms=self.clock_ms())
             return True
 
-    def replay_between(self, tenant: str, *, endpoint_id: str | None, since_ms: int, until_ms: int) -> int:
+    def replay_between(
+        self,
+        tenant: str,
+        *,
+        receivers: Collection[str],
+        since_ms: int,
+        until_ms: int,
+    ) -> int:
         with self._lock:
             chosen = [
                 letter.delivery.id
                 for letter in self._letters(tenant)
-                if since_ms <= letter.buried_ms < until_ms and is_of_endpoint(letter.delivery.id, endpoint_id)
+                if since_ms <= letter.buried_ms < until_ms and receiver_of(letter.delivery.id) in receivers
             ]
             return sum(self.replay(tenant, letter_id) for letter_id in chosen)
 

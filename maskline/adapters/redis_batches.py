@@ -3,10 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 from maskline.adapters.redis_connection import RedisConnection, translated
+from maskline.batch_refusals import (
+    closed,
+    no_room,
+    no_room_for_tenant,
+    nothing_to_retry,
+    out_of_turn,
+)
 from maskline.batches import (
     Batch,
     BatchRequest,
-    BatchState,
     ChunkEnd,
     ChunkPlan,
     Counts,
@@ -15,11 +21,13 @@ from maskline.batches import (
     Progress,
     Sums,
 )
-from maskline.errors import BatchClosed, BatchNotFinished, BatchNotFound, Fault, InvalidRequest, QueueFull
+from maskline.errors import BatchNotFound
 from maskline.webhooks import batch_event
 
 _COUNTED = ("ended", "succeeded", "failed", "flagged", "running")
 _NONE: Mapping[int, ChunkEnd] = {}
+_ANY_NUMBER = 1_000_000
+_NO_ROOM, _NO_ROOM_FOR_TENANT = -2, -1  # as refusal_of_batch in the prelude has it
 
 
 class RedisBatchStore:
@@ -31,7 +39,7 @@ class RedisBatchStore:
         self._redis = connection.redis
         self._prefix = connection.prefix
 
-    def create(self, batch: Batch, max_active: int) -> None:
+    def create(self, batch: Batch, max_active: int, *, max_of_tenant: int | None = None) -> None:
         created = self._connection.run(
             "create_batch",
             batch.id,
@@ -44,9 +52,9 @@ class RedisBatchStore:
             batch.parts,
             int(batch.is_complete),
             int(batch.is_retrying),
+            _limit(max_of_tenant),
         )
-        if not created:
-            raise QueueFull(f"{max_active} batches have not ended yet; try again later")
+        _require_room(created, max_active, max_of_tenant)
 
     def get(self, tenant: str, batch_id: str) -> Batch:
         with translated():
@@ -77,11 +85,9 @@ class RedisBatchStore:
         batch = self.get(tenant, batch_id)
         added = self._connection.run("add_part", batch_id, part)
         if added == 0:
-            raise BatchClosed(f"the batch {batch_id} is complete; make another for more items")
+            raise closed(batch_id)
         if added < 0:
-            raise InvalidRequest(
-                [Fault("", f"part {part} can't follow part {batch.parts}; the next is {batch.parts + 1}")]
-            )
+            raise out_of_turn(part, batch)
         return self.get(tenant, batch_id)
 
     def complete(self, tenant: str, batch_id: str) -> Batch:
@@ -130,14 +136,19 @@ class RedisBatchStore:
     def pause(self, tenant: str, batch_id: str, *, is_paused: bool) -> Batch:
         return self._mark(tenant, batch_id, "paused", is_set=is_paused)
 
-    def retry(self, tenant: str, batch_id: str) -> Batch:
+    def retry(
+        self,
+        tenant: str,
+        batch_id: str,
+        *,
+        max_active: int | None = None,
+        max_of_tenant: int | None = None,
+    ) -> Batch:
         batch = self.get(tenant, batch_id)
-        if not self._connection.run("retry_batch", batch_id):
-            if not batch.progress.state.is_final:
-                raise BatchNotFinished(f"the batch {batch_id} goes on; wait for its end")
-            if batch.progress.state is not BatchState.SUCCEEDED:
-                raise BatchNotFinished(f"the batch {batch_id} has {batch.progress.state}; make another")
-            raise BatchNotFinished(f"no item of the batch {batch_id} has failed")
+        retried = self._connection.run("retry_batch", batch_id, _limit(max_active), _limit(max_of_tenant))
+        if retried == 0:
+            raise nothing_to_retry(batch)
+        _require_room(retried, max_active, max_of_tenant)
         return self.get(tenant, batch_id)
 
     def delete(self, tenant: str, batch_id: str) -> None:
@@ -212,10 +223,20 @@ class RedisBatchStore:
         return list(zip(told[::2], told[1::2], strict=True))
 
 
+def _limit(most: int | None) -> int:
+    return _ANY_NUMBER if most is None else most
+
+
+def _require_room(answer: int, max_active: int | None, max_of_tenant: int | None) -> None:
+    """Return unless a script's answer is that no more batches may go on."""
+    if answer == _NO_ROOM:
+        raise no_room(_limit(max_active))
+    if answer == _NO_ROOM_FOR_TENANT:
+        raise no_room_for_tenant(_limit(max_of_tenant))
+
+
 def _batch(batch_id: str, record: Mapping[str, str], recent: Sequence[str]) -> Batch:
-    counts = {
-        name: int(record.get(name, 0)) for name in ("ended", "succeeded", "failed", "flagged", "running")
-    }
+    counts = {name: int(record.get(name, 0)) for name in _COUNTED}
     return Batch(
         id=batch_id,
         tenant=record["tenant"],

@@ -5,7 +5,6 @@ Keys and scripts are described in ``lua/prelude.lua``. All times are Redis' own 
 
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from maskline.adapters.ended_jobs import EndedJobs
 from maskline.adapters.redis_changes import ChangeListener
 from maskline.adapters.redis_connection import REBUILDING, RedisConnection, as_mapping, translated
 from maskline.artifacts import SUBMISSIONS
+from maskline.clock import time_ms
 from maskline.errors import (
     IdempotencyKeyReused,
     JobNotFound,
@@ -347,7 +347,7 @@ class RedisJobStore:
             job.result_fingerprint or "",
             idempotency.key if idempotency else "",
             idempotency.fingerprint if idempotency else "",
-            self._idempotency_ms - (time.time_ns() // 1_000_000 - job.created_ms),
+            self._idempotency_ms - (time_ms() - job.created_ms),
             tell_after_ms,
             rebuild,
         )

@@ -1,6 +1,6 @@
 """Webhook endpoints and the outbox in Redis. Keys and scripts are described in ``lua/prelude.lua``."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from maskline.adapters.redis_connection import RedisConnection, translated
 from maskline.errors import TooManyWebhooks
@@ -15,6 +15,7 @@ from maskline.webhooks import (
     Endpoint,
     is_of_endpoint,
     page_token,
+    receiver_of,
     split_page_token,
 )
 
@@ -142,10 +143,17 @@ class RedisOutbox:
     def replay(self, tenant: str, delivery_id: str) -> bool:
         return bool(self._connection.run("replay_deliveries", tenant, delivery_id))
 
-    def replay_between(self, tenant: str, *, endpoint_id: str | None, since_ms: int, until_ms: int) -> int:
+    def replay_between(
+        self,
+        tenant: str,
+        *,
+        receivers: Collection[str],
+        since_ms: int,
+        until_ms: int,
+    ) -> int:
         with translated():
             ids = self._redis.zrange(self._index(tenant), since_ms, f"({until_ms}", byscore=True)
-        chosen = [letter_id for letter_id in ids if is_of_endpoint(letter_id, endpoint_id)]
+        chosen = [letter_id for letter_id in ids if receiver_of(letter_id) in receivers]
         return sum(
             self._connection.run("replay_deliveries", tenant, *chosen[start : start + _REPLAYED_AT_ONCE])
             for start in range(0, len(chosen), _REPLAYED_AT_ONCE)

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import boto3
 import structlog
 import urllib3
+from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -37,6 +38,8 @@ _BROKEN_OFF_READS = 2  # are made anew: the retries above end with the answer's 
 _PASSING = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)  # later it may be taken
 _POOL_SIZE = 64
 _CHUNK_BYTES = 1 << 18
+_MAX_WHOLE_BYTES = 5_000_000_000  # S3 takes no more at once
+_IN_PIECES = TransferConfig(multipart_threshold=1, multipart_chunksize=1 << 24, use_threads=False)
 _DELETE_BATCH = 1000  # most keys that S3 takes in one DeleteObjects
 
 
@@ -110,6 +113,10 @@ class S3ArtifactStore:
         file = BytesIO(body) if isinstance(body, bytes) else body
         length = file.seek(0, SEEK_END)
         file.seek(0)
+        if length > _MAX_WHOLE_BYTES:
+            with _translated() if into == self._bucket else _translated_of(into):
+                self._client.upload_fileobj(file, into, key, {"ContentType": media_type}, Config=_IN_PIECES)
+            return
         url = self._sign("PUT", self._endpoint, into, key, _SIGNATURE_LIFE_S)
         headers = {"Content-Type": media_type, "Content-Length": str(length)}
         try:

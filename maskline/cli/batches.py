@@ -99,6 +99,8 @@ def export_batch(
     api_key: ApiKey = None,
 ) -> None:
     """Save all results of a batch that has ended in the format of a trainer or a labelling tool."""
+    if out.exists():
+        raise typer.BadParameter(f"{out} is there already; give another name", param_hint="--out")
     with connect(url, api_key) as client, out.open("xb") as file:
         try:
             client.batches.export(batch_id, export_format, file, polygons=polygons)

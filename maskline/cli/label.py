@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Container, Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
@@ -16,7 +17,7 @@ from maskline.batch_results import ReviewThresholds
 from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, remark, to_people
 from maskline.cli.jobs import pairs
 from maskline.cli.prompts import read_prompts
-from maskline.client import Client, MasklineError
+from maskline.client import ApiError, BatchDidNotSucceed, Client, MasklineError
 from maskline.datasets.source import Effect, NotADataset, PromptSource
 from maskline.labelling.folder import PROBLEMS, LabellingDocument, OutputFolder
 from maskline.labelling.labelling import MASKS, Labelling, Report
@@ -83,7 +84,7 @@ def command(
             _require_alone(context, {"out", "resume", "retry", "url", "api_key", "as_json"})
             document = folder.resume()
         elif source is None or retry:
-            raise typer.BadParameter("give a source, or --resume")
+            raise typer.BadParameter("give a source, or --resume; --retry goes with --resume")
         else:
             thresholds = {"min_confidence": min_confidence, "min_segment_area": min_segment_area}
             chosen = {key: value for key, value in thresholds.items() if value is not None}
@@ -116,7 +117,13 @@ def command(
             if not resume:
                 folder.abandon()
             raise
-        except (KeyboardInterrupt, MasklineError, OSError):
+        except BatchDidNotSucceed:
+            remark(f"What came is kept in {out}; label it anew in another folder.")
+            raise
+        except (KeyboardInterrupt, MasklineError, OSError) as error:
+            if not resume and folder.batch_id is None and _is_refusal(error):
+                folder.abandon()
+                raise
             remark(f"What came is kept; go on with: maskline label --resume --out {shlex.quote(str(out))}")
             raise
     _show(report, out, as_json)
@@ -124,6 +131,12 @@ def command(
         raise typer.Exit(3)
     if not report.has_all_succeeded:
         raise typer.Exit(1)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the service would answer the same to the same request."""
+    passing = (HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+    return isinstance(error, ApiError) and error.status < 500 and error.status not in passing
 
 
 def _require_alone(context: typer.Context, allowed: Container[str]) -> None:
@@ -200,10 +213,9 @@ def _show(report: Report, out: Path, as_json: bool) -> None:
     print_table(
         ("what", "how many"),
         (
-            ("items", str(summary.items + report.left_out)),
+            ("items", str(summary.items)),
             ("succeeded", str(summary.succeeded)),
-            ("failed", str(summary.failed + report.left_out)),
-            ("failed: left out by the data set", str(report.left_out)),
+            ("failed", str(summary.failed)),
             ("to be looked at", str(summary.flagged)),
             *((f"failed: {code}", str(count)) for code, count in sorted(summary.errors.items())),
         ),

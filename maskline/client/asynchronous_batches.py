@@ -6,7 +6,7 @@ from typing import IO, TypeVar
 import httpx
 
 from maskline.batch_resources import BatchPage, BatchResource, BatchStatus, NewBatch, ShardPage
-from maskline.batch_results import BatchSummary, ItemError, ItemResult, ItemReview
+from maskline.batch_results import BatchSummary, ItemError, ItemResult, ItemReview, PromptProblem
 from maskline.client import batch_calls as calls
 from maskline.client.errors import BatchDidNotSucceed, ConnectionFailed
 from maskline.client.requests import CHUNK_BYTES, POLL_PAUSE_S, Call, LineParser, check, parse, retry_delay
@@ -127,6 +127,10 @@ class AsyncBatches:
     def review(self, batch_id: str) -> AsyncIterator[ItemReview]:
         """The items that somebody should look at."""
         return self._lines(batch_id, "review", ItemReview)
+
+    def problems(self, batch_id: str) -> AsyncIterator[PromptProblem]:
+        """The prompts that its COCO or YOLO source did not give."""
+        return self._lines(batch_id, "problems", PromptProblem)
 
     async def export(
         self, batch_id: str, export_format: str, file: IO[bytes], *, polygons: bool = False

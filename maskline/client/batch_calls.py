@@ -66,7 +66,7 @@ def get_summary(batch_id: str) -> Call:
 
 
 def get_lines(batch_id: str, name: str) -> Call:
-    """``results``, ``errors`` or ``review``."""
+    """``results``, ``errors``, ``review`` or ``problems``."""
     return Call(method="GET", path=f"{_batch(batch_id)}/{name}", wait_s=_PACK_S)
 
 

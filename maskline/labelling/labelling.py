@@ -17,7 +17,14 @@ from maskline.client import ApiError, BatchDidNotSucceed, Client
 from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, Sourced
 from maskline.labelling.downloading import Downloader
 from maskline.labelling.folder import PROBLEMS, SUMMARY, LabellingDocument, OutputFolder, replace_file
-from maskline.labelling.problems import ProblemLine, ProblemLog, count_effects, left_out_items, read_problems
+from maskline.labelling.problems import (
+    UNUSABLE,
+    ProblemLine,
+    ProblemLog,
+    count_effects,
+    left_out_items,
+    read_problems,
+)
 from maskline.labelling.sources import is_remote, read_source
 from maskline.labelling.uploading import Uploader
 
@@ -33,6 +40,7 @@ class Report:
 
     batch: BatchResource
     summary: BatchSummary
+    """With the items that never reached the service among those that failed."""
     effects: Counter[Effect]
     """How many things in the data set became no item, or no prompt."""
     problems: tuple[ProblemLine, ...]
@@ -48,7 +56,7 @@ class Report:
     @property
     def has_all_succeeded(self) -> bool:
         """Whether every item has labels."""
-        return not self.left_out and not self.summary.failed
+        return not self.summary.failed
 
 
 class Labelling:
@@ -158,7 +166,10 @@ class Labelling:
         self._folder.end_errors(one.to_json() for one in left_out)
 
     def _report(self, batch: BatchResource) -> Report:
-        summary = self._client.batches.summary(batch.id)
+        if is_remote(self._document.source):  # read by the service
+            self._fetch_problems(batch)
+        effects = count_effects(self._folder.path / PROBLEMS)
+        summary = _with_left_out(self._client.batches.summary(batch.id), effects[Effect.ITEM_LEFT_OUT])
         replace_file(self._folder.path / SUMMARY, summary.to_json().encode())
         failed_exports = {}
         for name in self._document.formats:
@@ -172,10 +183,15 @@ class Labelling:
         return Report(
             batch=batch,
             summary=summary,
-            effects=count_effects(self._folder.path / PROBLEMS),
+            effects=effects,
             problems=tuple(islice(matter, _SHOWN)),
             failed_exports=failed_exports,
         )
+
+    def _fetch_problems(self, batch: BatchResource) -> None:
+        with ProblemLog(self._folder.path / PROBLEMS) as log:
+            for one in self._client.batches.problems(batch.id):
+                log.add(Problem(where=one.where, message=one.message, effect=Effect.PROMPT_LEFT_OUT))
 
     def _export(self, batch: BatchResource, name: str) -> None:
         with TemporaryFile() as file:
@@ -184,6 +200,19 @@ class Labelling:
             with zipfile.ZipFile(file) as archive:
                 archive.extractall(self._folder.new_export())
         self._folder.keep_export(name, batch.rounds)
+
+
+def _with_left_out(summary: BatchSummary, count: int) -> BatchSummary:
+    """With so many more items that failed."""
+    if not count:
+        return summary
+    return summary.model_copy(
+        update={
+            "items": summary.items + count,
+            "failed": summary.failed + count,
+            "errors": {**summary.errors, UNUSABLE: summary.errors.get(UNUSABLE, 0) + count},
+        }
+    )
 
 
 def _ignore(problem: Problem) -> None:

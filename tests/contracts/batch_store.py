@@ -17,7 +17,14 @@ from maskline.batches import (
     Source,
     new_batch_id,
 )
-from maskline.errors import BatchClosed, BatchNotFinished, BatchNotFound, InvalidRequest, QueueFull
+from maskline.errors import (
+    BatchClosed,
+    BatchNotFinished,
+    BatchNotFound,
+    InvalidRequest,
+    QueueFull,
+    TenantQueueFull,
+)
 from maskline.ports import BatchStore, ChunkStore
 from maskline.requests import SegmentationRequest
 
@@ -119,6 +126,32 @@ class BatchStoreContract:
             batches.create(batch, MANY)
         assert [one.id for one in batches.all("default")] == [older.id, younger.id]
         assert [one.id for one in batches.active(MANY)] == [older.id, younger.id]
+
+    def test_only_so_many_of_a_tenant_are_active(self, batches: BatchStore) -> None:
+        first = make_batch()
+        batches.create(first, MANY, max_of_tenant=1)
+        with pytest.raises(TenantQueueFull):
+            batches.create(make_batch(), MANY, max_of_tenant=1)
+        batches.create(first, MANY, max_of_tenant=1)  # it is there
+        batches.create(make_batch(tenant="other"), MANY, max_of_tenant=1)
+        assert batches.save(first, ENDED, KEPT_S)
+        batches.create(make_batch(), MANY, max_of_tenant=1)
+
+    def test_what_is_tried_anew_takes_room_again(self, batches: BatchStore, chunks: ChunkStore) -> None:
+        batch = make_batch(parts=1, is_complete=True)
+        batches.create(batch, MANY)
+        cut(batches, batch, 2)
+        run_all(chunks, failed=1)
+        assert batches.save(batches.get("default", batch.id), ENDED, KEPT_S)
+        batches.create(make_batch(), MANY)
+        with pytest.raises(TenantQueueFull):
+            batches.retry("default", batch.id, max_active=2, max_of_tenant=1)
+        with pytest.raises(QueueFull) as refused:
+            batches.retry("default", batch.id, max_active=1, max_of_tenant=2)
+        assert not isinstance(refused.value, TenantQueueFull)
+        assert batches.get("default", batch.id).has_ended
+        assert batches.retry("default", batch.id, max_active=2, max_of_tenant=2).is_retrying
+        assert batches.retry("default", batch.id, max_active=0).is_retrying  # it has its room
 
     def test_only_so_many_are_active(self, batches: BatchStore) -> None:
         first = make_batch()

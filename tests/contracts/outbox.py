@@ -15,6 +15,7 @@ from maskline.requests import EventType, Webhook
 from maskline.webhooks import (
     EVERY_END,
     MAX_ENDPOINTS,
+    OWN,
     TEST_EVENT,
     Delivery,
     DeliveryOutcome,
@@ -401,12 +402,14 @@ class OutboxContract:
         deliveries.append(stores.bury())
         page = stores.outbox.dead_letters("default", endpoint_id=None, size=10, token=None)
         times = [letter.buried_ms for letter in page.letters][::-1]
-        between = {"since_ms": times[1], "until_ms": times[2] + 1}
-        assert stores.outbox.replay_between("other", endpoint_id=None, **between) == 0
-        assert stores.outbox.replay_between("default", endpoint_id=endpoint.id, **between) == 1
-        assert stores.outbox.replay_between("default", endpoint_id=None, **between) == 1
+        between: Any = {"since_ms": times[1], "until_ms": times[2] + 1}
+        both = {OWN, endpoint.id}
+        assert stores.outbox.replay_between("other", receivers=both, **between) == 0
+        assert stores.outbox.replay_between("default", receivers={"wh_none"}, **between) == 0
+        assert stores.outbox.replay_between("default", receivers={endpoint.id}, **between) == 1
+        assert stores.outbox.replay_between("default", receivers=both, **between) == 1
         assert {one.id for one in stores.outbox.due(MANY, 60)} == {one.id for one in deliveries[1:]}
-        assert stores.outbox.replay_between("default", endpoint_id=None, since_ms=0, until_ms=times[0]) == 0
+        assert stores.outbox.replay_between("default", receivers=both, since_ms=0, until_ms=times[0]) == 0
         assert stores.dead() == [deliveries[0].id]
 
     # -- tests of an endpoint

@@ -259,6 +259,24 @@ def test_what_is_wrong_is_told_and_the_rest_goes_on(label: Label, many: Path, tm
     assert lines_of(out / ERRORS) == errors
 
 
+def test_prompts_that_a_source_in_a_bucket_could_not_give_are_told(
+    label: Label, stack: Stack, dataset: Path, tmp_path: Path
+) -> None:
+    document = json.loads((dataset / "boxes.json").read_text())
+    document["annotations"].append({**document["annotations"][0], "id": 99, "bbox": [9000, 9000, 10, 10]})
+    store = S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
+    store.put("told/boxes.json", json.dumps(document).encode(), "application/json", bucket=IMPORT_BUCKET)
+    for name in BOXES:
+        store.put(f"told/{name}", (dataset / name).read_bytes(), "image/png", bucket=IMPORT_BUCKET)
+    out = tmp_path / "labels"
+    code, _, err = ended(label(f"s3://{IMPORT_BUCKET}/told/boxes.json", "--out", out))
+    assert code == 0, err
+    assert len(lines_of(out / RESULTS)) == len(BOXES)
+    [problem] = lines_of(out / PROBLEMS)
+    assert (problem["where"], problem["effect"]) == ("annotation 99", "prompt_left_out")
+    assert f"annotation 99: {problem['message']}" in err
+
+
 def test_failed_items_are_tried_anew(label: Label, stack: Stack, tmp_path: Path) -> None:
     manifest = tmp_path / "items.jsonl"
     Image.fromarray(picture()).save(tmp_path / "here.png")
@@ -286,6 +304,16 @@ def test_a_format_that_is_none_costs_no_results(label: Label, dataset: Path, tmp
     assert len(lines_of(out / RESULTS)) == 3
     assert (out / "voc" / "labels.txt").exists()
     assert not (out / "none").exists()
+
+
+def test_what_the_service_refuses_is_not_begun(label: Label, dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels"
+    code, _, err = ended(label(dataset / "boxes.json", "--out", out, "--model", "none"))
+    assert code != 0
+    assert "model_not_found" in err
+    assert "--resume" not in err
+    assert not list(out.iterdir())
+    assert ended(label(dataset / "boxes.json", "--out", out))[0] == 0
 
 
 def test_a_batch_that_is_cancelled(label: Label, client: Client, many: Path, tmp_path: Path) -> None:

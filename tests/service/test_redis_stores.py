@@ -119,29 +119,28 @@ class TestRedisJobStore(JobStoreContract):
         assert set(connection.redis.scan_iter(f"{PREFIX}*")) == before
 
 
-def test_no_order_of_calls_breaks_the_rules(stack: Stack) -> None:
-    connection = RedisConnection(stack.environment["MASKLINE_REDIS_URL"], PREFIX)
-    store = RedisJobStore(connection, idempotency_expiry_s=60)
+def begin_anew(connection: RedisConnection, epochs: RedisJobStore) -> None:
+    """Forget everything."""
+    if keys := list(connection.redis.scan_iter(f"{PREFIX}*", count=10_000)):
+        connection.redis.delete(*keys)
+    epochs.begin_epoch(epochs.begin_rebuild(), 1)
 
+
+def test_no_order_of_calls_breaks_the_rules(connection: RedisConnection, epochs: RedisJobStore) -> None:
     def emptied() -> Store:
-        if keys := list(connection.redis.scan_iter(f"{PREFIX}*", count=10_000)):
-            connection.redis.delete(*keys)
-        store.begin_epoch(store.begin_rebuild(), 1)
-        return store
+        begin_anew(connection, epochs)
+        return epochs
 
     hold_to_the_rules(emptied, examples=40)
-    emptied()
-    connection.redis.delete(f"{PREFIX}epoch")
-    store.close()
-    connection.close()
 
 
 @pytest.fixture
-def epochs(connection: RedisConnection) -> RedisJobStore:
+def epochs(connection: RedisConnection) -> Iterator[RedisJobStore]:
     """Whose memory is whole."""
     store = RedisJobStore(connection, idempotency_expiry_s=60)
     store.begin_epoch(store.begin_rebuild(), 1)
-    return store
+    yield store
+    store.close()
 
 
 @pytest.fixture
@@ -259,22 +258,16 @@ def used(connection: RedisConnection, batch_id: str) -> int:
     return sum(connection.redis.memory_usage(key, samples=0) for key in keys_of(connection, batch_id))
 
 
-def test_no_order_of_calls_breaks_the_rules_of_chunks(stack: Stack) -> None:
-    connection = RedisConnection(stack.environment["MASKLINE_REDIS_URL"], PREFIX)
+def test_no_order_of_calls_breaks_the_rules_of_chunks(
+    connection: RedisConnection, epochs: RedisJobStore
+) -> None:
     stores = BatchStores(RedisBatchStore(connection), RedisChunkStore(connection))
-    epochs = RedisJobStore(connection, idempotency_expiry_s=60)
 
     def emptied() -> BatchStores:
-        if keys := list(connection.redis.scan_iter(f"{PREFIX}*", count=10_000)):
-            connection.redis.delete(*keys)
-        epochs.begin_epoch(epochs.begin_rebuild(), 1)
+        begin_anew(connection, epochs)
         return stores
 
     hold_chunks_to_the_rules(emptied, examples=40)
-    emptied()
-    connection.redis.delete(f"{PREFIX}epoch")
-    epochs.close()
-    connection.close()
 
 
 class TestRedisSubmissionGate(SubmissionGateContract):

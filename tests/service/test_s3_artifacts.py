@@ -12,6 +12,7 @@ import httpx
 import pytest
 from botocore.config import Config
 
+from maskline.adapters import s3_artifacts
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.errors import ArtifactNotFound, ArtifactStoreUnavailable, ImageTooLarge
 from maskline.local import Stack
@@ -180,6 +181,29 @@ def test_an_upload_that_is_refused_is_not_sent_again(picky: S3ArtifactStore, sta
     with pytest.raises(ArtifactStoreUnavailable):
         picky.put("tests/x.png", BODY, "image/png")
     assert len(Picky.bodies) == 1
+
+
+def test_what_is_too_large_for_one_request_goes_in_pieces(
+    store: S3ArtifactStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(s3_artifacts, "_MAX_WHOLE_BYTES", 6 << 20)
+    monkeypatch.setattr(s3_artifacts._IN_PIECES, "multipart_chunksize", 5 << 20)
+    store._client.meta.events.register("before-call.s3", lambda model, **_: sent.append(model.name))
+    large, small = BODY * 24, BODY
+    for key, body in (("tests/large", large), ("tests/small", small)):
+        store.put(key, BytesIO(body), "application/zip")
+        assert store.get(key) == body
+    assert sent == [
+        "CreateMultipartUpload",
+        "UploadPart",
+        "UploadPart",
+        "UploadPart",
+        "CompleteMultipartUpload",
+    ]
+    store.delete(["tests/large", "tests/small"])
+    with pytest.raises(ArtifactNotFound):
+        store.put("large", BytesIO(large), "application/zip", bucket="never-there")
 
 
 def test_the_end_of_an_object_is_read_alone(store: S3ArtifactStore) -> None:

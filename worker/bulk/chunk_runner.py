@@ -24,6 +24,7 @@ from maskline.jobs import Failure
 from maskline.ports import ArtifactStore, ChunkStore
 from maskline.settings import Settings
 from worker.bulk.chunk_keeper import ChunkKeeper, ChunkLease
+from worker.bulk.failures import BROKEN
 from worker.bulk.images import ChunkImages
 from worker.bulk.item_runner import ItemRunner, Labelled
 from worker.bulk.lines import Item, lines_of, read_item
@@ -37,9 +38,6 @@ _SHARE_S = 10.0
 _AT_ONCE = 2  # chunks of a model: one is run, and one is read
 _THREADS = 64
 
-_BROKEN = Failure(
-    code="internal_error", message="something went wrong inside the service; its log has the reason"
-)
 
 _Outcome = tuple[Item, Labelled | Failure]
 
@@ -120,7 +118,7 @@ class ChunkRunner:
                 raise
             except Exception:
                 logger.exception("chunk failed")
-                self._end(chunk, lease, [(item, _BROKEN) for item in items or _unread(chunk.plan)])
+                self._end(chunk, lease, [(item, BROKEN) for item in items or _unread(chunk.plan)])
 
     def _end(self, chunk: Chunk, lease: ChunkLease, outcomes: Iterable[_Outcome]) -> None:
         lease.check()
@@ -151,7 +149,8 @@ class ChunkRunner:
             [item.image for item in items if item.image is not None],
             self._artifacts,
             self._fetch,
-            self._max_image_bytes,
+            most=self._max_image_bytes,
+            attempt=chunk.attempt,
         )
 
         def run(item: Item) -> _Outcome:

@@ -7,10 +7,11 @@ from tempfile import TemporaryFile
 
 import structlog
 
-from maskline.artifact_operations import exists
-from maskline.batch_artifacts import Shard, export_key, failed_export_key, shard_key
+from maskline.artifact_operations import exists, put_once
+from maskline.batch_artifacts import Shard, export_key, failed_export_key
+from maskline.batch_records import shard_keys
 from maskline.batch_results import ItemResult
-from maskline.batches import Batch, ChunkKey, ExportRequest
+from maskline.batches import Batch, ExportRequest
 from maskline.errors import BatchNotFound, DependencyError, RequestError
 from maskline.file_names import FileNames, extension_of
 from maskline.jobs import Failure
@@ -22,13 +23,12 @@ from worker.exporting.categories import TooManyCategories
 from worker.exporting.format import ExportOptions
 from worker.exporting.labelled_image import LabelledImage
 from worker.exporting.registry import export
-from worker.fetching import Fetch
+from worker.fetching import LAST_ATTEMPT, Fetch
 from worker.periodic import Periodic
 
 logger = structlog.get_logger(module=__name__)
 
 _LEAD_S = 30.0
-_TOGETHER = 200
 
 
 class BatchExporter:
@@ -91,8 +91,7 @@ class BatchExporter:
                 message = str(error) if is_told else "something went wrong; the operator's log has the reason"
                 failure = Failure(code="export_failed", message=message)
                 failed_key = failed_export_key(batch.id, batch.progress.rounds, request.file_name)
-                if not exists(self._artifacts, failed_key):
-                    self._artifacts.put(failed_key, failure.to_json().encode(), "application/json")
+                put_once(self._artifacts, failed_key, failure.to_json().encode(), "application/json")
                 return
             self._artifacts.put(key, file, "application/zip")
         logger.info("batch exported", batch=batch.id, format=request.format)
@@ -118,16 +117,19 @@ class BatchExporter:
             )
 
     def _lines(self, batch: Batch) -> Iterator[bytes]:
-        last = batch.progress.chunks
-        for start in range(1, last + 1, _TOGETHER):
-            for chunk in self._batches.ended_chunks(batch.id, start, min(start + _TOGETHER - 1, last)):
-                if chunk.succeeded:
-                    key = shard_key(ChunkKey(batch.id, chunk.number, chunk.attempt), Shard.PREDICTIONS)
-                    yield from self._artifacts.get(key).splitlines()
+        for key in shard_keys(batch, Shard.PREDICTIONS, self._batches):
+            yield from self._artifacts.get(key).splitlines()
 
     def _image(self, batch_id: str, result: ItemResult) -> bytes:
         image = image_of_item(result.instance, self._import_buckets)
-        images = ChunkImages(batch_id, [image], self._artifacts, self._fetch, self._max_image_bytes)
+        images = ChunkImages(
+            batch_id,
+            [image],
+            self._artifacts,
+            self._fetch,
+            most=self._max_image_bytes,
+            attempt=LAST_ATTEMPT,  # who asks again has the export tried again
+        )
         return bytes(images.get(image))
 
 

@@ -36,10 +36,13 @@ class ChunkImages:
         images: Iterable[ImageRef | PackedImage],
         artifacts: ArtifactStore,
         fetch: Fetch,
+        *,
         most: int,
+        attempt: int = 0,
     ) -> None:
         """``images``: all that will be asked for; ``fetch``: gives those that are in no pack; ``most``: bytes
-        that an image may have."""
+        that an image may have; ``attempt``: at the chunk, as for ``fetch``."""
+        self._attempt = attempt
         self._batch = batch
         self._artifacts = artifacts
         self._fetch = fetch
@@ -56,7 +59,7 @@ class ChunkImages:
             DependencyError: the store does not answer.
         """
         if isinstance(image, ImageRef):
-            return self._fetch(image)
+            return self._fetch(image, self._attempt)
         if image.length > self._most:
             raise ImageTooLarge(f"the image is {image.length} bytes; at most {self._most} are taken")
         span = next(span for span in self._spans if span.holds(image))

@@ -3,31 +3,29 @@ batch stays what it was when it is read again."""
 
 import json
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from tempfile import SpooledTemporaryFile, TemporaryFile
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
-import structlog
 from pydantic import ValidationError
 
-from maskline.artifact_operations import exists
-from maskline.batch_artifacts import part_key
+from maskline.artifact_operations import exists, put_once
+from maskline.batch_artifacts import part_key, problems_key
+from maskline.batch_results import PromptProblem
 from maskline.batches import Batch, ItemForm, NotedLine, Source, SourceKind
 from maskline.datasets.coco import read_coco
 from maskline.datasets.folder import read_folder
-from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, Sourced
+from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, Sourced, SourcedItem
 from maskline.datasets.yolo import read_yolo
 from maskline.errors import ArtifactNotFound, MalformedRequest, RequestError
 from maskline.image_header import ImageLimits, read_header
 from maskline.jobs import Failure
 from maskline.plain_words import tell
 from maskline.ports import ArtifactStore
-
-logger = structlog.get_logger(module=__name__)
 
 _MEDIA_TYPE = "application/jsonl"
 _IN_MEMORY_BYTES = 1 << 23
@@ -115,7 +113,8 @@ def _of_piece(piece: str) -> str:
 
 
 def import_source(batch: Batch, number: int, artifacts: ArtifactStore, limits: ImageLimits) -> None:
-    """Store a source, from 1, as the part of the same number, unless it is there.
+    """Store a source, from 1, as the part of the same number, and what was wrong with its prompts, unless
+    they are there.
 
     Raises:
         ArtifactNotFound: the source is not there, or refuses.
@@ -126,21 +125,34 @@ def import_source(batch: Batch, number: int, artifacts: ArtifactStore, limits: I
     if exists(artifacts, key):
         return
     source = batch.request.sources[number - 1]
-    with TemporaryFile() as part:
+    with TemporaryFile() as part, TemporaryFile() as problems:
         try:
-            part.writelines(_pieces(source, artifacts, limits))
+            part.writelines(_pieces(source, artifacts, limits, problems))
         except NotADataset as error:
             raise MalformedRequest(str(error)) from error
         except FileNotFoundError as error:
             raise ArtifactNotFound(str(error)) from error
-        if not exists(artifacts, key):  # by another leader, meanwhile
-            artifacts.put(key, part, _MEDIA_TYPE)
+        if problems.tell():
+            put_once(artifacts, problems_key(batch.id, number), problems, _MEDIA_TYPE)
+        put_once(artifacts, key, part, _MEDIA_TYPE)  # last: where it is all is
 
 
-def _pieces(source: Source, artifacts: ArtifactStore, limits: ImageLimits) -> Iterable[bytes]:
+def _pieces(
+    source: Source, artifacts: ArtifactStore, limits: ImageLimits, problems: IO[bytes]
+) -> Iterator[bytes]:
+    """The lines of the part; what was wrong with prompts goes to ``problems``."""
     if source.kind is SourceKind.LINES:
-        return artifacts.stream(source.key, bucket=source.bucket)[1]
-    return filter(None, map(_line, _read(source, artifacts, limits)))
+        yield from artifacts.stream(source.key, bucket=source.bucket)[1]
+        return
+    for sourced in _read(source, artifacts, limits):
+        if not isinstance(sourced, Problem):
+            yield _line(sourced)
+        elif sourced.effect is Effect.PROMPT_LEFT_OUT:
+            problem = PromptProblem(where=sourced.where, message=sourced.message)
+            problems.write(problem.to_json().encode() + b"\n")
+        elif sourced.effect is Effect.ITEM_LEFT_OUT:
+            failure = Failure(code=_PROBLEM, message=f"{sourced.where}: {sourced.message}")
+            yield _noted(1, f'{{"id": {_quoted(sourced.where)}}}', failure)
 
 
 def _read(source: Source, artifacts: ArtifactStore, limits: ImageLimits) -> Iterator[Sourced]:
@@ -155,16 +167,8 @@ def _read(source: Source, artifacts: ArtifactStore, limits: ImageLimits) -> Iter
             yield from read_coco(document, files(source.images), prompts=prompts)
 
 
-def _line(sourced: Sourced) -> bytes:
-    """The line of an item, or of what should be one; nothing of what is passed over."""
-    if isinstance(sourced, Problem):
-        if sourced.effect is Effect.PASSED_OVER:
-            return b""
-        if sourced.effect is Effect.PROMPT_LEFT_OUT:
-            logger.warning("prompt left out", where=sourced.where, reason=sourced.message)
-            return b""
-        failure = Failure(code=_PROBLEM, message=f"{sourced.where}: {sourced.message}")
-        return _noted(1, f'{{"id": {_quoted(sourced.where)}}}', failure)
+def _line(sourced: SourcedItem) -> bytes:
+    """The line of an item, or of what should be one."""
     try:
         return _noted(
             sourced.position,

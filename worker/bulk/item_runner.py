@@ -2,12 +2,9 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from time import perf_counter
 
 import numpy as np
 import structlog
@@ -28,6 +25,7 @@ from worker.family import Image, Segmentation, SegmentationInput
 from worker.masks import render_category_mask, render_confidence_mask, to_segments
 from worker.runner import Models
 from worker.sized_cache import SizedCache
+from worker.stopwatch import Stopwatch
 
 logger = structlog.get_logger(module=__name__)
 
@@ -55,17 +53,6 @@ class Labelled:
         """About how many bytes it takes."""
         masks = (self.prediction.category_mask, self.prediction.confidence_mask)
         return sum(len(mask) for mask in masks if mask) + 1000 * len(self.segments)
-
-
-class _Stopwatch:
-    def __init__(self) -> None:
-        self.spent_ms: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = perf_counter()
-        yield
-        self.spent_ms[name] = round((perf_counter() - began) * 1000, 3)
 
 
 class ItemRunner:
@@ -103,7 +90,7 @@ class ItemRunner:
     def _run(self, item: Item, images: ChunkImages, thresholds: ReviewThresholds) -> Labelled:
         assert item.request is not None  # noqa: S101 (an item without has a failure)
         assert item.image is not None  # noqa: S101
-        watch = _Stopwatch()
+        watch = Stopwatch()
         faults = faults_for_model(item.request, self._cards[item.request.model or ""])
         if faults:
             raise InvalidRequest(faults)
@@ -140,7 +127,7 @@ class ItemRunner:
         data: bytes | memoryview,
         sha256: str,
         thresholds: ReviewThresholds,
-        watch: _Stopwatch,
+        watch: Stopwatch,
     ) -> Labelled:
         with watch.stage("decode"):
             image = decode(data, self._limits, auto_orient=request.auto_orient)
@@ -151,6 +138,7 @@ class ItemRunner:
             prediction = _prediction(segmentation, request)
             segments = to_segments(segmentation).segments
             sums = _sums(segmentation, segments)
+            confidence = mean_confidence(segmentation)
             height, width = segmentation.category_map.shape
         return Labelled(
             prediction=prediction,
@@ -163,8 +151,8 @@ class ItemRunner:
                 if spec.id == BACKGROUND_ID or spec.display_name in sums
             ),
             segments=segments,
-            mean_confidence=mean_confidence(segmentation),
-            flags=flags_of(segmentation, segments, request.prompts, thresholds),
+            mean_confidence=confidence,
+            flags=flags_of(segmentation, segments, confidence, request.prompts, thresholds),
             sums=sums,
             timings=ItemTimings(
                 model=round(modelled.ran_s * 1000, 3),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 
@@ -20,11 +21,12 @@ from maskline.batch_artifacts import (
     Shard,
     chunk_end_key,
     ends_folder,
+    lines_in,
     published_key,
     shard_key,
     summary_key,
 )
-from maskline.batch_records import note_batch_end, note_retry, remove_old_batches
+from maskline.batch_records import correct_batch_end, note_batch_end, note_retry, remove_old_batches
 from maskline.batches import (
     MAX_ACTIVE,
     MAX_PARTIAL_FAILURES,
@@ -32,12 +34,13 @@ from maskline.batches import (
     BatchState,
     ChunkEnd,
     ChunkKey,
-    EndedChunk,
     ItemFailure,
     Progress,
     rpc_code,
 )
+from maskline.clock import time_ms
 from maskline.errors import (
+    BatchNotFound,
     CapacityError,
     DependencyError,
     MalformedRequest,
@@ -48,6 +51,7 @@ from maskline.jobs import Failure
 from maskline.ports import ArtifactStore, BatchStore, ChunkStore, HousekeepingStore, ModelDirectory, TaskQueue
 from maskline.settings import Settings
 from worker.bulk.cutting import Cut, Cutter
+from worker.bulk.failures import BROKEN, CANCELLED, LEFT
 from worker.bulk.importing import import_source
 from worker.bulk.retrying import make_retry_part
 from worker.bulk.summing import summarize
@@ -57,15 +61,12 @@ logger = structlog.get_logger(module=__name__)
 _LEAD_S = 30.0
 _SHARE_S = 3.0  # of one look, for one batch
 _STANDS_BACK_S = 10.0  # behind the others, once a batch could not move
+_STANDS_STILL_S = 60.0  # once something unforeseen went wrong with it
 _TIDY_S = 300.0
 _REAPED = 100
 _IMPORT_WAIT_S = 1.0
 _COPIED = 50  # chunks of one step
 _CHUNKS_PER_WORKER = 2
-_BROKEN = Failure(
-    code="internal_error", message="something went wrong inside the service; its log has the reason"
-)
-_CANCELLED = Failure(code="cancelled", message="the batch was cancelled by its client")
 
 Step = Callable[[Batch], Progress | Cut | None]
 """Gives the new progress, with chunks or without, or None where there is nothing to do now."""
@@ -73,6 +74,12 @@ Step = Callable[[Batch], Progress | Cut | None]
 
 class _Overtaken(Exception):
     """Another worker leads, or has moved the batch on."""
+
+
+class _Import(NamedTuple):
+    source: int
+    """Its number, from 1."""
+    future: Future[None]
 
 
 class BatchLeader:
@@ -102,14 +109,16 @@ class BatchLeader:
         self._limits = ImageLimits.from_settings(settings)
         self._cutter = Cutter(artifacts)
         self._ends: dict[str, dict[int, ChunkKey]] = {}
-        self._imports: dict[str, Future[None]] = {}
+        self._imports: dict[str, _Import] = {}
         self._back_until: dict[str, float] = {}
+        self._still_until: dict[str, float] = {}
         self._tidy_at = time.monotonic()
         self._steps: tuple[Step, ...] = (
             self._cancel,
             self._retry,
             self._import,
             self._cut,
+            self._abandon,
             self._publish,
             self._tell,
             self._finish,
@@ -127,6 +136,8 @@ class BatchLeader:
                 logger.warning("chunk's lease lapsed", batch=chunk.batch, chunk=chunk.number)
             batches = self._turn()
             for batch in batches:
+                if batch.id in self._still_until:
+                    continue
                 with structlog.contextvars.bound_contextvars(batch=batch.id, tenant=batch.tenant):
                     self._try_to_move(batch)
                 self._require_lead()
@@ -143,6 +154,7 @@ class BatchLeader:
         """The batches, oldest first; who could not move of late comes after the others."""
         now = time.monotonic()
         self._back_until = {batch: until for batch, until in self._back_until.items() if until > now}
+        self._still_until = {batch: until for batch, until in self._still_until.items() if until > now}
         return sorted(self._batches.active(MAX_ACTIVE), key=lambda one: one.id in self._back_until)
 
     def _require_lead(self) -> None:
@@ -166,6 +178,9 @@ class BatchLeader:
             self._back_until[batch.id] = time.monotonic() + _STANDS_BACK_S
         except _Overtaken:
             self._require_lead()
+        except Exception:  # must not keep the other batches from theirs
+            logger.exception("batch stands still")
+            self._still_until[batch.id] = time.monotonic() + _STANDS_STILL_S
 
     def _move_on(self, batch: Batch) -> None:
         """Take steps until there is nothing to do but to wait, or others should have a look."""
@@ -188,15 +203,17 @@ class BatchLeader:
             return _ended(batch, BatchState.FAILED, Failure(code=error.code, message=error.message))
         except Exception:
             logger.exception("batch failed")
-            return _ended(batch, BatchState.FAILED, _BROKEN)
+            return _ended(batch, BatchState.FAILED, BROKEN)
 
     def _save(self, batch: Batch, taken: Progress | Cut) -> Batch:
         progress = taken.progress if isinstance(taken, Cut) else taken
         chunks = taken.chunks if isinstance(taken, Cut) else ()
-        stamped = progress.model_copy(update={"updated_ms": _now_ms()})
+        stamped = progress.model_copy(update={"updated_ms": time_ms()})
         is_one_more = stamped.rounds > batch.progress.rounds or stamped.imported > batch.progress.imported
+        is_noted = True
         if stamped.state.is_final:
             self._write_summary(batch, stamped)
+            is_noted = note_batch_end(batch, stamped, self._artifacts)
         saved = self._batches.save(
             batch,
             stamped,
@@ -206,15 +223,32 @@ class BatchLeader:
             parts=int(is_one_more),
         )
         if saved is None:
-            self._cutter.forget(batch.id)
+            self._forget(batch.id)
+            if stamped.state.is_final and is_noted:
+                self._correct_note(batch)
             raise _Overtaken
         if stamped.state.is_final:
-            self._cutter.forget(batch.id)
-            self._ends.pop(batch.id, None)
-            self._imports.pop(batch.id, None)
-            note_batch_end(saved, self._artifacts)
+            self._forget(batch.id)
+            if not is_noted:  # another, who was overtaken, noted another end
+                correct_batch_end(batch, stamped, self._artifacts)
             logger.info("batch ended", state=stamped.state, items=stamped.items, failed=saved.counts.failed)
         return saved
+
+    def _correct_note(self, batch: Batch) -> None:
+        """Let the bucket say what became of a batch that did not end as was noted."""
+        try:
+            current = self._batches.get(batch.tenant, batch.id)
+        except BatchNotFound:
+            return
+        correct_batch_end(batch, current.progress if current.has_ended else None, self._artifacts)
+        if not current.has_ended:
+            self._artifacts.delete([summary_key(batch.id, batch.progress.rounds)])
+
+    def _forget(self, batch_id: str) -> None:
+        """Forget what was read of a batch, which may have moved on."""
+        self._cutter.forget(batch_id)
+        self._ends.pop(batch_id, None)
+        self._imports.pop(batch_id, None)
 
     def _write_summary(self, batch: Batch, progress: Progress) -> None:
         key = summary_key(batch.id, progress.rounds)
@@ -241,7 +275,13 @@ class BatchLeader:
     # -- the steps
 
     def _cancel(self, batch: Batch) -> Progress | None:
-        return _ended(batch, BatchState.CANCELLED, _CANCELLED) if batch.is_cancelling else None
+        return _ended(batch, BatchState.CANCELLED, CANCELLED) if batch.is_cancelling else None
+
+    def _abandon(self, batch: Batch) -> Progress | None:
+        """End what its client has left, so that it does not count for ever among those that go on."""
+        untouched_ms = time_ms() - (batch.progress.updated_ms or batch.created_ms)
+        is_left = not batch.is_complete and untouched_ms > self._settings.job_expiry * 1000
+        return _ended(batch, BatchState.FAILED, LEFT) if is_left else None
 
     def _retry(self, batch: Batch) -> Progress | None:
         progress = batch.progress
@@ -265,14 +305,14 @@ class BatchLeader:
         if number >= len(batch.request.sources):
             return None
         importing = self._imports.get(batch.id)
-        if importing is None:
+        if importing is None or importing.source != number + 1:
             work = partial(import_source, batch, number + 1, self._artifacts, self._limits)
-            importing = self._imports[batch.id] = _in_background(work)
-        wait([importing], _IMPORT_WAIT_S)
-        if not importing.done():  # other batches must not wait for it
+            importing = self._imports[batch.id] = _Import(number + 1, _in_background(work))
+        wait([importing.future], _IMPORT_WAIT_S)
+        if not importing.future.done():  # other batches must not wait for it
             return None
         del self._imports[batch.id]
-        importing.result()
+        importing.future.result()
         return batch.progress.model_copy(update={"imported": number + 1})
 
     def _cut(self, batch: Batch) -> Cut | None:
@@ -282,7 +322,7 @@ class BatchLeader:
         cut = self._cutter.cut(batch)
         if not cut.chunks or progress.state is BatchState.RUNNING:
             return cut
-        started = {"state": BatchState.RUNNING, "started_ms": progress.started_ms or _now_ms()}
+        started = {"state": BatchState.RUNNING, "started_ms": progress.started_ms or time_ms()}
         return Cut(chunks=cut.chunks, progress=cut.progress.model_copy(update=started))
 
     def _publish(self, batch: Batch) -> Progress | None:
@@ -297,11 +337,10 @@ class BatchLeader:
             return None
         failures = list(progress.partial_failures)
         for chunk in in_order:
-            for shard, lines in _files_of(chunk):
-                is_known = (
-                    shard is not Shard.REVIEW or batch.request.resource is None
-                )  # to the client's protocol
-                if lines and is_known:
+            for shard in Shard:
+                # to the client's protocol
+                is_known = shard is not Shard.REVIEW or batch.request.resource is None
+                if lines_in(chunk, shard) and is_known:
                     to_key = published_key(destination, shard, chunk.number)
                     key = shard_key(ChunkKey(batch.id, chunk.number, chunk.attempt), shard)
                     if not exists(self._artifacts, to_key, bucket=destination.bucket):
@@ -349,14 +388,6 @@ def _in_background(work: Callable[[], None]) -> Future[None]:
     return future
 
 
-def _files_of(chunk: EndedChunk) -> tuple[tuple[Shard, int], ...]:
-    return (
-        (Shard.PREDICTIONS, chunk.succeeded),
-        (Shard.ERRORS, chunk.failed),
-        (Shard.REVIEW, chunk.flagged),
-    )
-
-
 def _failures_of(errors: bytes) -> list[ItemFailure]:
     """Those of a file of errors, in the form of Vertex AI or in ours."""
     failures = (json.loads(line)["error"] for line in errors.splitlines())
@@ -379,8 +410,4 @@ def _ends_of(batch_id: str, artifacts: ArtifactStore) -> dict[int, ChunkKey]:
 
 
 def _ended(batch: Batch, state: BatchState, failure: Failure | None = None) -> Progress:
-    return batch.progress.model_copy(update={"state": state, "ended_ms": _now_ms(), "failure": failure})
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return batch.progress.model_copy(update={"state": state, "ended_ms": time_ms(), "failure": failure})

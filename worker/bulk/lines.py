@@ -71,9 +71,12 @@ def text_of(line: bytes) -> bytes:
 def id_of(text: bytes, number: int) -> str:
     """The id of the ``BatchItem`` that a line holds; of a line that can't be read its number."""
     try:
-        value = from_json(text)
+        return _id_in(from_json(text), number)
     except ValueError:
         return str(number)
+
+
+def _id_in(value: JsonValue, number: int) -> str:
     given = value.get("id") if isinstance(value, dict) else None
     return given if isinstance(given, str) and 0 < len(given) <= MAX_ID else str(number)
 
@@ -87,7 +90,7 @@ def read_item(line: Line, form: ItemForm, batch: BatchRequest, import_buckets: S
     try:
         value = instance = _value(line.text, form)
         if form is ItemForm.ITEM:
-            item_id = id_of(line.text, line.number)
+            item_id = _id_in(value, line.number)
             image, request = _of_item(value, batch.request, import_buckets)
         else:
             image, request = _image_of(value, batch.fields, import_buckets), batch.request

@@ -19,14 +19,14 @@ def mean_confidence(segmentation: Segmentation) -> float:
 def flags_of(
     segmentation: Segmentation,
     segments: Sequence[Segment],
+    confidence: float,
     prompts: Sequence[Prompt],
     thresholds: ReviewThresholds,
 ) -> tuple[ReviewFlag, ...]:
     """Why somebody should look at an item; none: nothing stands out.
 
-    ``segments``: those of ``segmentation``, measured.
+    ``segments`` and ``confidence``: those of ``segmentation``, measured.
     """
-    confidence = mean_confidence(segmentation)
     pixels = segmentation.category_map.size
     flags = []
     if confidence < thresholds.min_confidence:

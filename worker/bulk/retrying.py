@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from tempfile import TemporaryFile
 
 from maskline.artifact_operations import exists
-from maskline.batch_artifacts import Shard, round_key, shard_key
+from maskline.batch_artifacts import Shard, round_key
+from maskline.batch_records import shard_keys
 from maskline.batch_results import ItemError
-from maskline.batches import Batch, ChunkKey, ItemForm, NotedLine
+from maskline.batches import Batch, ItemForm, NotedLine
 from maskline.ports import ArtifactStore, BatchStore
 
 _MEDIA_TYPE = "application/jsonl"
-_TOGETHER = 1000
 _IN_VAIN = frozenset({"repeated_item", "malformed_request", "unusable_item"})
 
 
@@ -32,13 +32,9 @@ def make_retry_part(batch: Batch, artifacts: ArtifactStore, batches: BatchStore)
 
 
 def _failed(batch: Batch, artifacts: ArtifactStore, batches: BatchStore) -> Iterator[bytes]:
-    first, last = batch.progress.first_of_round, batch.progress.chunks
-    for start in range(first, last + 1, _TOGETHER):
-        for chunk in batches.ended_chunks(batch.id, start, min(start + _TOGETHER - 1, last)):
-            if chunk.failed:
-                key = shard_key(ChunkKey(batch.id, chunk.number, chunk.attempt), Shard.ERRORS)
-                for line in artifacts.get(key).splitlines():
-                    yield _noted(ItemError.model_validate_json(line)).to_json().encode()
+    for key in shard_keys(batch, Shard.ERRORS, batches):
+        for line in artifacts.get(key).splitlines():
+            yield _noted(ItemError.model_validate_json(line)).to_json().encode()
 
 
 def _noted(error: ItemError) -> NotedLine:

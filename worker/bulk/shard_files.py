@@ -56,7 +56,8 @@ class ShardFiles:
         if outcome.flags:
             self._write(Shard.REVIEW, _review_line(item, outcome))
         self._confidence += outcome.mean_confidence
-        self._add_sums(outcome)
+        for label, more in outcome.sums.items():
+            self._labels[label] = self._labels.get(label, LabelSum()).plus(more)
         timings = outcome.timings
         self._milliseconds[f"{item.told_line} {item.id}"] = round(
             timings.fetch + timings.decode + timings.model + timings.render, 3
@@ -89,15 +90,6 @@ class ShardFiles:
     def _write(self, shard: Shard, line: str) -> None:
         self._files[shard].write(line.encode() + b"\n")
         self._lines[shard] += 1
-
-    def _add_sums(self, outcome: Labelled) -> None:
-        for label, more in outcome.sums.items():
-            known = self._labels.get(label, LabelSum())
-            self._labels[label] = LabelSum(
-                items=known.items + more.items,
-                segments=known.segments + more.segments,
-                pixels=known.pixels + more.pixels,
-            )
 
     def _prediction_line(self, item: Item, outcome: Labelled) -> str:
         if self._is_of_vertex(item):

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-import time
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -35,6 +34,7 @@ from maskline.batches import (
     rpc_code,
 )
 from maskline.bucket_uris import not_open, split_uri, why_not_writable
+from maskline.clock import time_ms
 from maskline.errors import ArtifactNotFound, BatchNotFinished, BatchNotFound, Fault, InvalidRequest
 from maskline.image_header import ImageLimits
 from maskline.jobs import Failure
@@ -322,7 +322,7 @@ class _Views:
             priority=Priority.BULK,
         )
         sources = _sources(asked)
-        created_ms = time.time_ns() // 1_000_000
+        created_ms = time_ms()
         destination = _destination(asked, card, created_ms)
         faults = [
             *self._faults_of_parameters(wanted, card),

@@ -1,11 +1,14 @@
 -- ARGV: id, tenant, model, request, progress, ms since 1970, most batches that may be active, parts,
---       1 if there are no more parts to come, 1 if its failed items are to be tried anew
-local _, id, tenant, model, request, progress, created, max_active, parts, complete, retrying = unpack(ARGV)
+--       1 if there are no more parts to come, 1 if its failed items are to be tried anew, most of the tenant's
+--       that may be active; returns what refusal_of_batch does, or 1
+local _, id, tenant, model, request, progress, created, max_active, parts, complete, retrying, max_of_tenant =
+  unpack(ARGV)
 if redis.call('EXISTS', batch_of(id)) == 1 then
   return 1
 end
-if redis.call('ZCARD', prefix .. 'batches_active') >= tonumber(max_active) then
-  return 0
+local refusal = refusal_of_batch(tenant, max_active, max_of_tenant)
+if refusal then
+  return refusal
 end
 redis.call('HSET', batch_of(id), 'tenant', tenant, 'model', model, 'request', request, 'progress', progress,
   'created_ms', created, 'parts', parts, 'version', 1)

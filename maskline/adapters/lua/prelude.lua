@@ -283,6 +283,17 @@ local function keys_of_batch(id)
   return keys
 end
 
+-- Nothing where one more batch may go on; -2 where as many do as may, -1 where as many of the tenant's do.
+local function refusal_of_batch(tenant, max_active, max_of_tenant)
+  local active = prefix .. 'batches_active'
+  if redis.call('ZCARD', active) >= tonumber(max_active) then
+    return -2
+  end
+  if #redis.call('ZINTER', 2, active, prefix .. 'batches:' .. tenant) >= tonumber(max_of_tenant) then
+    return -1
+  end
+end
+
 local function chunk_of(batch, number)
   return prefix .. 'chunk:' .. batch .. ':' .. number
 end

@@ -8,7 +8,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from maskline.adapters.memory_batches import MemoryBatchStore
-from maskline.batch_artifacts import RECORDS, Shard, pack_key, part_key, shard_key, summary_key
+from maskline.batch_artifacts import RECORDS, Shard, pack_key, part_key, problems_key, shard_key, summary_key
 from maskline.batches import (
     Batch,
     BatchState,
@@ -401,6 +401,7 @@ def test_what_is_not_there(api: Api) -> None:
         ("GET", "/results"),
         ("GET", "/errors"),
         ("GET", "/review"),
+        ("GET", "/problems"),
         ("GET", "/summary"),
     ):
         problem(api.client.open(f"{BATCHES}/1{path}", method=method, data=b"x"), 404, "batch_not_found")
@@ -417,6 +418,16 @@ def test_results_are_read_as_one(api: Api) -> None:
         assert answer.mimetype == "application/jsonl"
         assert answer.text == "".join(f"{shard} of {n}\n" for n in (1, 2, 3))
     assert told(api.client.get(f"{BATCHES}/{batch}/summary")) == {"items": 20}
+
+
+def test_prompts_that_sources_did_not_give_are_told(api: Api) -> None:
+    batch = create(api, {"items": [ITEM]})
+    path = f"{BATCHES}/{batch}/problems"
+    assert api.client.get(path).text == ""
+    for source in (1, 2):
+        api.artifacts.put(problems_key(batch, source), f"{source}\n".encode(), "")
+    answer = api.client.get(path)
+    assert (answer.mimetype, answer.text) == ("application/jsonl", "1\n2\n")
 
 
 def test_the_chunks_that_have_ended_have_addresses(api: Api) -> None:

@@ -100,6 +100,25 @@ def test_a_repeated_submission_is_one_job(api: Api) -> None:
     assert len(list(api.artifacts.keys("jobs/"))) == 1
 
 
+def test_what_comes_while_records_are_made_anew_is_kept_once(api: Api) -> None:
+    """A rebuild may have found it, and whoever tries again by its key is then told of that job."""
+
+    def send(headers: dict[str, str] | None = None) -> int:
+        answer = api.client.post("/v1/jobs", data=PNG, content_type="image/png", headers=headers)
+        return answer.status_code
+
+    api.jobs.lose_memory()
+    api.jobs.recall = lambda *_: None  # type: ignore[method-assign]  # as Redis has it then
+    assert send({"Idempotency-Key": "k"}) == 503
+    kept = list(api.artifacts.keys("jobs/"))
+    assert len(kept) == 1
+    assert send() == 503
+    assert list(api.artifacts.keys("jobs/")) == kept
+    api.jobs.begin_epoch(api.jobs.begin_rebuild(), 2)
+    assert send() == 202
+    assert len(list(api.artifacts.keys("jobs/"))) == 2
+
+
 def test_a_listing_leaves_out_what_may_be_large(api: Api) -> None:
     request = json.dumps({"prompts": [{"label": "a", "box": [0, 0, 9, 9]}], "metadata": {"n": 1}})
     answer = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a.png"), "request": request})

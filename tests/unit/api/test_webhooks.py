@@ -277,13 +277,42 @@ def test_one_dead_letter_is_sent_again(api: Api) -> None:
     assert (again.status_code, told(again)["code"]) == (404, "dead_letter_not_found")
 
 
+def test_dead_letters_of_a_disabled_webhook_are_not_sent(api: Api) -> None:
+    webhook = create(api)
+    [letter] = bury(api)
+    api.client.patch(f"/v1/webhooks/{webhook['id']}", json={"enabled": False})
+    body = {"since": "2020-01-01T00:00:00Z", "webhook": webhook["id"]}
+    for answer in (
+        api.client.post(f"/v1/webhooks/deadLetters/{letter}:replay"),
+        api.client.post("/v1/webhooks/deadLetters:replay", json=body),
+    ):
+        assert (answer.status_code, told(answer)["code"]) == (409, "webhook_disabled")
+    body.pop("webhook")
+    assert told(api.client.post("/v1/webhooks/deadLetters:replay", json=body)) == {"replayed": 0}
+    assert listed(api.client) == [letter]
+    api.client.patch(f"/v1/webhooks/{webhook['id']}", json={"enabled": True})
+    assert told(api.client.post(f"/v1/webhooks/deadLetters/{letter}:replay")) == {"replayed": 1}
+
+
+def test_dead_letters_of_a_removed_webhook_stay(api: Api) -> None:
+    webhook = create(api)
+    [letter] = bury(api)
+    api.client.delete(f"/v1/webhooks/{webhook['id']}")
+    gone = api.client.post(f"/v1/webhooks/deadLetters/{letter}:replay")
+    assert (gone.status_code, told(gone)["code"]) == (404, "dead_letter_not_found")
+    body = {"since": "2020-01-01T00:00:00Z"}
+    assert told(api.client.post("/v1/webhooks/deadLetters:replay", json=body)) == {"replayed": 0}
+    assert listed(api.client) == [letter]
+
+
 def test_the_dead_letters_of_a_time_are_sent_again(api: Api) -> None:
     webhook = create(api)
     ids = bury(api, 3)
     page = told(api.client.get("/v1/webhooks/deadLetters"))["deadLetters"]
     path = "/v1/webhooks/deadLetters:replay"
     times = {"since": page[2]["buriedAt"], "until": page[1]["buriedAt"]}
-    assert told(api.client.post(path, json=times | {"webhook": "wh_none"})) == {"replayed": 0}
+    nobody = api.client.post(path, json=times | {"webhook": "wh_none"})
+    assert (nobody.status_code, told(nobody)["code"]) == (404, "webhook_not_found")
     assert told(api.client.post(path, json=times | {"webhook": webhook["id"]})) == {"replayed": 1}
     assert [delivery.id for delivery in due(api)] == ids[:1]
     assert told(api.client.post(path, json={"since": "2020-01-01T00:00:00+01:00"})) == {"replayed": 2}

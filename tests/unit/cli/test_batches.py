@@ -125,15 +125,19 @@ def test_wrong_use_of_label(
     assert not (tmp_path / "labels" / ".maskline").exists()
 
 
+def put_photo(folder: Path) -> None:
+    (folder / "photos").mkdir()
+    (folder / "photos" / "a.png").write_bytes(b"x")
+
+
 def test_a_refusal_leaves_what_can_be_gone_on_with(
     service: Service, maskline: Maskline, tmp_path: Path
 ) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.png").write_bytes(b"x")
-    service.refuse("POST /v1/batches", 404, "model_not_found")
+    put_photo(tmp_path)
+    service.refuse("POST /v1/batches", 401, "unauthenticated")
     ended = maskline("label", "photos", "--model", "none")
     assert ended.code == 3
-    assert "model_not_found (404): why" in ended.told
+    assert "unauthenticated (401): why" in ended.told
     assert "go on with: maskline label --resume --out labels" in ended.told
     first = service.requests[-1]
     assert maskline("label", "--resume").code == 3
@@ -143,9 +147,20 @@ def test_a_refusal_leaves_what_can_be_gone_on_with(
     assert asked.model == "none"
 
 
+def test_a_refusal_that_would_come_again_leaves_the_folder_as_it_was(
+    service: Service, maskline: Maskline, tmp_path: Path
+) -> None:
+    put_photo(tmp_path)
+    service.refuse("POST /v1/batches", 404, "model_not_found")
+    ended = maskline("label", "photos", "--model", "none")
+    assert ended.code == 3
+    assert "model_not_found (404): why" in ended.told
+    assert "--resume" not in ended.told
+    assert not list((tmp_path / "labels").iterdir())
+
+
 def test_ctrl_c_tells_how_to_go_on(service: Service, maskline: Maskline, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.png").write_bytes(b"x")
+    put_photo(tmp_path)
     service.answers["POST /v1/batches"] = KeyboardInterrupt()
     ended = maskline("label", "photos", "--out", "my labels")
     assert ended.code == 130

@@ -15,7 +15,12 @@ from maskline.batch_records import (
     retry_batch,
 )
 from maskline.batches import Batch, BatchState, Progress
-from maskline.errors import ArtifactStoreUnavailable, BatchNotFinished, BatchNotFound, QueueFull
+from maskline.errors import (
+    BatchNotFinished,
+    BatchNotFound,
+    QueueFull,
+    TenantQueueFull,
+)
 from tests.contracts.batch_store import ENDED, cut, make_batch, run_all
 
 KEEP_S = 60.0
@@ -34,9 +39,10 @@ def store() -> MemoryBatchStore:
 def end(
     batch: Batch, artifacts: MemoryArtifactStore, store: MemoryBatchStore, progress: Progress = ENDED
 ) -> Batch:
-    saved = store.save(store.get(batch.tenant, batch.id), progress, KEEP_S)
+    before = store.get(batch.tenant, batch.id)
+    note_batch_end(before, progress, artifacts)
+    saved = store.save(before, progress, KEEP_S)
     assert saved is not None
-    note_batch_end(saved, artifacts)
     return saved
 
 
@@ -109,13 +115,13 @@ def test_a_round_is_known_again(artifacts: MemoryArtifactStore, store: MemoryBat
     artifacts.put(part_key(batch.id, 1), b"", "")
     keep_batch(batch, 10, artifacts, store)
     with pytest.raises(BatchNotFinished):
-        retry_batch("default", batch.id, artifacts, store)
+        retry_batch("default", batch.id, 10, artifacts, store)
     assert notes(artifacts, batch) == {"batch", "complete"}
     cut(store, batch, 2)
     run_all(store, failed=1)
     end(batch, artifacts, store, ENDED.model_copy(update={"chunks": 2, "part": 1}))
-    retry_batch("default", batch.id, artifacts, store)
-    retry_batch("default", batch.id, artifacts, store)
+    retry_batch("default", batch.id, 10, artifacts, store)
+    retry_batch("default", batch.id, 10, artifacts, store)
     assert notes(artifacts, batch) == {"batch", "complete", "end-0", "retry-1"}
     waiting = restored(artifacts).get("default", batch.id)
     assert (waiting.is_retrying, waiting.parts, waiting.progress.rounds) == (True, 1, 0)
@@ -126,29 +132,20 @@ def test_a_round_is_known_again(artifacts: MemoryArtifactStore, store: MemoryBat
     assert begun.progress.first_of_round == 3
 
 
+def test_a_tenant_may_hold_half_of_the_room(artifacts: MemoryArtifactStore, store: MemoryBatchStore) -> None:
+    for _ in range(2):
+        keep_batch(make_batch(), 4, artifacts, store)
+    with pytest.raises(TenantQueueFull):
+        keep_batch(make_batch(), 4, artifacts, store)
+    keep_batch(make_batch(tenant="other"), 4, artifacts, store)
+
+
 def test_a_batch_that_is_refused_leaves_nothing(
     artifacts: MemoryArtifactStore, store: MemoryBatchStore
 ) -> None:
     with pytest.raises(QueueFull):
         keep_batch(make_batch(is_complete=True), 0, artifacts, store)
     assert list(artifacts.keys("")) == []
-
-
-class Refusing(MemoryArtifactStore):
-    """Takes no end."""
-
-    def size(self, key: str, *, bucket: str | None = None) -> int:
-        if "/end-" in key:
-            raise ArtifactStoreUnavailable("no answer")
-        return super().size(key, bucket=bucket)
-
-
-def test_an_end_stands_without_its_note(store: MemoryBatchStore) -> None:
-    artifacts = Refusing()
-    batch = make_batch()
-    keep_batch(batch, 10, artifacts, store)
-    end(batch, artifacts, store)
-    assert notes(artifacts, batch) == {"batch"}
 
 
 def test_what_is_left_of_old_batches_goes(artifacts: MemoryArtifactStore, store: MemoryBatchStore) -> None:
@@ -173,7 +170,7 @@ def test_what_is_left_of_old_batches_goes(artifacts: MemoryArtifactStore, store:
     forget_batch("default", forgotten.id, artifacts, store)
     remove_old_batches(artifacts, KEEP_S)
     assert left() == everything - {forgotten.id}
-    retry_batch("default", retried.id, artifacts, store)
+    retry_batch("default", retried.id, 10, artifacts, store)
     now_s[0] += KEEP_S + 1
     remove_old_batches(artifacts, KEEP_S)
     assert left() == {running.id, retried.id}

@@ -18,6 +18,7 @@ from maskline.labelling.folder import (
     ERRORS,
     PROBLEMS,
     RESULTS,
+    SUMMARY,
     FolderInUse,
     LabellingDocument,
     NotResumable,
@@ -153,6 +154,9 @@ def test_what_the_data_set_leaves_out_is_an_error(client: Client, tmp_path: Path
     out = begun_with(document(source), tmp_path / "out")
     report = run(out, client)
     assert (report.left_out, report.has_all_succeeded) == (2, False)
+    told = json.loads((out / SUMMARY).read_text())
+    assert (told["items"], told["succeeded"], told["failed"]) == (3, 1, 2)
+    assert told["errors"] == {"unusable_item": 2}
     errors = lines_of(out / ERRORS)
     assert [(one["where"], one["error"]["code"]) for one in errors] == [
         ("line 2", "unusable_item"),
@@ -168,18 +172,18 @@ def test_failed_items_are_tried_anew(service: Service, client: Client, tmp_path:
     source = manifest(tmp_path, *lines, "no JSON\n")
     service.world.put_images(n for n in range(9) if n not in {2, 5})
     out = begun_with(document(source, MASKS, "coco"), tmp_path / "out")
-    assert run(out, client).summary.failed == 2
+    assert run(out, client).summary.failed == 3
     assert [one.get("id") for one in lines_of(out / ERRORS)] == ["n2", "n5", None]
     service.world.put_images([5])
     report = run(out, client, is_retry=True)
-    assert (report.summary.succeeded, report.summary.failed, report.left_out) == (8, 1, 1)
+    assert (report.summary.succeeded, report.summary.failed, report.left_out) == (8, 2, 1)
     assert [one.get("id") for one in lines_of(out / ERRORS)] == ["n2", None]
     assert [one["id"] for one in lines_of(out / RESULTS)] == [*(f"n{n}" for n in (0, 1, 3, 4, 6, 7, 8)), "n5"]
     images = json.loads((out / "coco" / "annotations.json").read_text())["images"]
     assert len(images) == 8
     assert (out / "category" / "n5.png").exists()
     service.world.put_images([2])
-    assert run(out, client, is_retry=True).summary.failed == 0
+    assert run(out, client, is_retry=True).summary.failed == 1
     assert [one.get("id") for one in lines_of(out / ERRORS)] == [None]
     service.requests.clear()
     run(out, client, is_retry=True)

@@ -118,12 +118,17 @@ def test_a_job_ends_with_everything_that_was_asked_for(bench: Bench) -> None:
 
 def test_a_further_job_on_an_image_neither_fetches_nor_decodes_it(bench: Bench) -> None:
     runner, prompts = bench.runner(), [Prompt(label="disc", box=DISC_BOX)]
-    first, again, unturned = (bench.queue(prompts=prompts, auto_orient=on) for on in (True, True, False))
-    assert first.image.sha256 == again.image.sha256 == unturned.image.sha256 is not None
-    runner.run(first.kind)
-    bench.artifacts.delete(job.image.key for job in (again, unturned) if job.image.key)
-    for job in (again, unturned):
+
+    def run(*, fetches: bool, auto_orient: bool) -> Job:
+        job = bench.queue(prompts=prompts, auto_orient=auto_orient)
+        if not fetches and job.image.key:
+            bench.artifacts.delete([job.image.key])
         runner.run(job.kind)
+        return job
+
+    first = run(fetches=True, auto_orient=True)
+    again, unturned = run(fetches=False, auto_orient=True), run(fetches=False, auto_orient=False)
+    assert first.image.sha256 == again.image.sha256 == unturned.image.sha256 is not None
     states = [bench.jobs.get(job.tenant, job.id).state for job in (first, again, unturned)]
     assert states == [JobState.SUCCEEDED, JobState.SUCCEEDED, JobState.FAILED]
     for artifact in (Artifact.CATEGORY_MASK, Artifact.CONFIDENCE_MASK, Artifact.SEGMENTS):

@@ -195,6 +195,9 @@ class Away(MemoryArtifactStore):
             raise ArtifactStoreUnavailable("no answer")
         return super().get(key, bucket=bucket, max_bytes=max_bytes)
 
+    def check(self) -> None:
+        raise ArtifactStoreUnavailable("no answer")
+
 
 def test_a_chunk_whose_images_can_not_be_had_now_is_given_back() -> None:
     artifacts = Away()

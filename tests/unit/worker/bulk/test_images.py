@@ -1,6 +1,5 @@
 """The images of a chunk: neighbours in a pack are read together, and nothing beyond what is wanted."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
@@ -14,6 +13,7 @@ from maskline.batch_items import PackedImage
 from maskline.errors import ImageTooLarge, ImageUnreachable
 from maskline.jobs import ImageRef
 from worker.bulk.images import ChunkImages
+from worker.fetching import Fetch
 
 PACK = bytes(n % 251 for n in range(1000))
 
@@ -37,17 +37,17 @@ def artifacts() -> Watched:
     return store
 
 
-def never(image: ImageRef) -> bytes:
+def never(image: ImageRef, attempt: int = 0) -> bytes:
     raise AssertionError(image)
 
 
 def images_of(
     artifacts: MemoryArtifactStore,
     *images: ImageRef | PackedImage,
-    fetch: Callable[[ImageRef], bytes] = never,
+    fetch: Fetch = never,
     most: int = 600,
 ) -> ChunkImages:
-    return ChunkImages("b", images, artifacts, fetch, most)
+    return ChunkImages("b", images, artifacts, fetch, most=most, attempt=3)
 
 
 def packed(offset: int, length: int, pack: int = 1) -> PackedImage:
@@ -109,6 +109,9 @@ def test_what_is_not_in_the_pack_is_told(artifacts: Watched) -> None:
 
 def test_other_images_are_fetched(artifacts: Watched) -> None:
     ref = ImageRef(uri="s3://imports/a.png")
-    images = images_of(artifacts, ref, fetch=lambda image: str(image.uri).encode())
-    assert images.get(ref) == b"s3://imports/a.png"
+
+    def fetch(image: ImageRef, attempt: int = 0) -> bytes:
+        return f"{image.uri} {attempt}".encode()
+
+    assert images_of(artifacts, ref, fetch=fetch).get(ref) == b"s3://imports/a.png 3"
     assert artifacts.reads == []

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from maskline.adapters.memory import MemoryArtifactStore
-from maskline.batch_artifacts import part_key
+from maskline.batch_artifacts import part_key, problems_key
+from maskline.batch_results import PromptProblem
 from maskline.batches import Batch, BatchRequest, ItemForm, NotedLine, Source, SourceKind
 from maskline.errors import ArtifactNotFound, MalformedRequest
 from tests.unit.worker.bulk.world import HEIGHT, LIMITS, REQUEST, WIDTH, World, image_of, manifest
@@ -33,6 +34,12 @@ def batch_of(source: Source) -> Batch:
 def imported(artifacts: MemoryArtifactStore, kind: SourceKind, key: str, **more: Any) -> list[NotedLine]:
     import_source(batch_of(Source(kind=kind, bucket="imports", key=key, **more)), 1, artifacts, LIMITS)
     return [NotedLine.model_validate_json(line) for line in artifacts.get(part_key("1", 1)).splitlines()]
+
+
+def problems_of(artifacts: MemoryArtifactStore) -> list[PromptProblem]:
+    return [
+        PromptProblem.model_validate_json(line) for line in artifacts.get(problems_key("1", 1)).splitlines()
+    ]
 
 
 def items(lines: list[NotedLine]) -> list[Any]:
@@ -110,6 +117,9 @@ def test_what_makes_no_item_is_told(artifacts: MemoryArtifactStore) -> None:
     assert failed[0].failure is not None
     assert failed[0].failure.code == "unusable_item"
     assert json.loads(failed[0].text)["id"] in failed[0].failure.message
+    strays = problems_of(artifacts)
+    assert [one.where for one in strays] == ["annotation 1", "annotation 9"]
+    assert "image 1" in strays[0].message
 
 
 def test_a_yolo_folder(artifacts: MemoryArtifactStore) -> None:
@@ -125,6 +135,7 @@ def test_a_yolo_folder(artifacts: MemoryArtifactStore) -> None:
     assert item["image"] == "s3://imports/set/images/1.png"
     [prompt] = item["prompts"]
     assert prompt["box"] == [WIDTH / 4, HEIGHT / 4, WIDTH * 3 / 4, HEIGHT * 3 / 4]
+    assert [one.where for one in problems_of(artifacts)] == ["labels/1.txt, line 2"]
 
 
 def test_a_manifest_is_copied_as_it_is(artifacts: MemoryArtifactStore) -> None:

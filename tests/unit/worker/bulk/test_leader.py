@@ -11,7 +11,7 @@ import pytest
 
 from maskline.adapters.memory import MemoryArtifactStore
 from maskline.adapters.memory_batches import MemoryBatchStore
-from maskline.batch_artifacts import Shard, part_key, parts_folder, record_key, summary_key
+from maskline.batch_artifacts import RECORDS, Shard, part_key, parts_folder, record_key, summary_key
 from maskline.batch_records import complete_batch, restore_batches, retry_batch
 from maskline.batch_results import BatchSummary, ReviewThresholds
 from maskline.batches import (
@@ -22,9 +22,11 @@ from maskline.batches import (
     Destination,
     ItemFields,
     ItemForm,
+    Progress,
     Source,
     SourceKind,
 )
+from maskline.clock import time_ms
 from maskline.errors import ArtifactStoreUnavailable, DependencyError
 from tests.unit.worker.bulk.breaking import Break, Breaking
 from tests.unit.worker.bulk.world import NO_REVIEW, SETTINGS, QuickModels, World, image_of, manifest
@@ -46,6 +48,7 @@ class Tolerant(MemoryArtifactStore):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.fetching._PAUSE_S", 0.0)
     monkeypatch.setattr("worker.bulk.cutting.CHUNK_ITEMS", 2)
 
 
@@ -153,6 +156,22 @@ def test_a_batch_without_items_fails(world: World, text: bytes) -> None:
 
 def test_a_batch_without_parts_fails(world: World) -> None:
     assert world.run(world.submit()).progress.state is BatchState.FAILED
+
+
+@pytest.mark.parametrize("parts", [(), (manifest([0, 1]),)])
+def test_a_batch_that_its_client_has_left_fails(
+    world: World, parts: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = world.submit(*parts, is_complete=False)
+    assert not world.run(batch).progress.state.is_final
+    later_ms = time_ms() + int(SETTINGS.job_expiry * 1000)
+    monkeypatch.setattr("worker.bulk.leader.time_ms", lambda: later_ms - 60_000)
+    assert not world.run(batch).progress.state.is_final
+    monkeypatch.setattr("worker.bulk.leader.time_ms", lambda: later_ms + 60_000)
+    progress = world.run(batch).progress
+    assert progress.state is BatchState.FAILED
+    assert progress.failure is not None
+    assert progress.failure.code == "batch_left"
 
 
 def test_a_source_that_is_gone_fails_the_batch(world: World) -> None:
@@ -288,7 +307,7 @@ def test_what_failed_is_tried_anew(world: World) -> None:
     batch = world.submit(text)
     assert world.run(batch).counts.failed == 5
     world.put_images([50, 52])
-    retried = retry_batch("default", batch.id, world.artifacts, world.batches)
+    retried = retry_batch("default", batch.id, 10, world.artifacts, world.batches)
     assert retried.is_retrying
     ended = world.run(batch)
     progress, counts = ended.progress, ended.counts
@@ -306,7 +325,7 @@ def test_what_failed_is_tried_anew(world: World) -> None:
     assert (summary_of(world, batch).succeeded, summary_of(world, batch).failed) == (5, 3)
     assert set(world.models.seen.values()) == {1}
     world.put_images([51])
-    retry_batch("default", batch.id, world.artifacts, world.batches)
+    retry_batch("default", batch.id, 10, world.artifacts, world.batches)
     ended = world.run(batch)
     assert (ended.progress.rounds, ended.counts.succeeded, ended.counts.failed) == (2, 6, 2)
 
@@ -318,7 +337,7 @@ def test_a_long_item_is_as_long_when_it_is_tried_anew(world: World, monkeypatch:
     batch = world.submit(text)
     assert world.run(batch).counts.failed == 1
     world.put_images([60])
-    retry_batch("default", batch.id, world.artifacts, world.batches)
+    retry_batch("default", batch.id, 10, world.artifacts, world.batches)
     assert world.run(batch).counts.succeeded == 1
     assert world.results(batch)[0].instance == item
 
@@ -326,19 +345,25 @@ def test_a_long_item_is_as_long_when_it_is_tried_anew(world: World, monkeypatch:
 def test_a_round_that_is_cancelled_before_it_begins(world: World) -> None:
     batch = world.submit(manifest([0, 50]))
     world.run(batch)
-    retry_batch("default", batch.id, world.artifacts, world.batches)
+    retry_batch("default", batch.id, 10, world.artifacts, world.batches)
     world.batches.cancel("default", batch.id)
     world.leader().look()
     ended = world.read(batch)
     assert (ended.progress.state, ended.is_retrying) == (BatchState.CANCELLED, False)
     assert world.batches.active(9) == []
+    ends = [
+        Progress.model_validate_json(world.artifacts.get(record_key(batch.id, f"end-{n}"))) for n in (0, 1)
+    ]
+    assert [end.state for end in ends] == [BatchState.SUCCEEDED, BatchState.CANCELLED]
+    forget(world)
+    assert world.read(batch).progress.state is BatchState.CANCELLED
 
 
 def test_a_round_whose_errors_are_gone_fails(world: World) -> None:
     batch = world.submit(manifest([0, 50]))
     world.run(batch)
     world.artifacts.delete([key for key in world.artifacts.keys("batches/") if "/errors/" in key])
-    retry_batch("default", batch.id, world.artifacts, world.batches)
+    retry_batch("default", batch.id, 10, world.artifacts, world.batches)
     world.leader().look()
     ended = world.read(batch)
     assert (ended.progress.state, ended.is_retrying) == (BatchState.FAILED, False)
@@ -432,6 +457,34 @@ def test_batches_that_can_not_move_hold_up_no_others() -> None:
     assert {world.read(one).progress.state for one in away} == {BatchState.SUCCEEDED}
 
 
+def test_a_batch_that_something_unforeseen_stops_holds_up_no_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, good = world.submit(manifest([0])), world.submit(manifest([1]))
+    tries: list[Batch] = []
+    save = world.batches.save
+
+    def broken(batch: Batch, *rest: Any, **more: Any) -> Batch | None:
+        if batch.id == stuck.id:
+            tries.append(batch)
+            raise ZeroDivisionError
+        return save(batch, *rest, **more)
+
+    monkeypatch.setattr(world.batches, "save", broken)
+    leader = world.leader()
+    for _ in range(3):
+        leader.look()
+        world.runner().run("grabcut")
+    assert world.read(good).progress.state is BatchState.SUCCEEDED
+    assert len(tries) == 1
+    monkeypatch.undo()
+    leader._still_until.clear()
+    for _ in range(3):
+        leader.look()
+        world.runner().run("grabcut")
+    assert world.read(stuck).progress.state is BatchState.SUCCEEDED
+
+
 # -- steps that are broken off
 
 
@@ -463,7 +516,15 @@ def outcome(world: World, batch: Batch) -> Any:
         lines,
         exported,
         summary_of(world, batch).model_copy(update={"seconds": 0, "slowest": (), "batch": ""}),
+        [key.rpartition("/")[2] for key in world.artifacts.keys(f"{RECORDS}{batch.id}/")],
     )
+
+
+def outcome_of_a_calm_life(make: Callable[[World], Batch]) -> Any:
+    world = make_world()
+    batch = make(world)
+    world.run(batch)
+    return outcome(world, batch)
 
 
 MAKERS = pytest.mark.parametrize("make", [a_native_batch, a_vertex_batch])
@@ -476,10 +537,7 @@ def test_a_life_broken_off_anywhere_is_gone_on_with(
     make: Callable[[World], Batch], after: bool, survives: bool
 ) -> None:
     """Each of the leader's calls once, of any store; ``survives``: the leader, else there is a new one."""
-    calm = make_world()
-    calm_batch = make(calm)
-    calm.run(calm_batch)
-    expected = outcome(calm, calm_batch)
+    expected = outcome_of_a_calm_life(make)
     for call in count(1):
         world, plan = make_world(), Break(call, after)
         batch = make(world)
@@ -505,10 +563,7 @@ def test_a_leader_that_is_overtaken_anywhere_changes_nothing(
     make: Callable[[World], Batch], after: bool, is_cancelled: bool
 ) -> None:
     """It is frozen in a call, while another brings the batch to its end."""
-    calm = make_world()
-    calm_batch = make(calm)
-    calm.run(calm_batch)
-    expected = outcome(calm, calm_batch)
+    expected = outcome_of_a_calm_life(make)
     for call in count(1):
         world = make_world()
         batch = make(world)
@@ -533,6 +588,8 @@ def test_a_leader_that_is_overtaken_anywhere_changes_nothing(
         assert world.read(batch) == ends[0], call
         if not is_cancelled:
             assert outcome(world, batch) == expected, call
+        note = world.artifacts.get(record_key(batch.id, "end-0"))
+        assert Progress.model_validate_json(note).state is ends[0].progress.state, call
         assert set(world.models.seen.values()) <= {1}, call
 
 
@@ -589,7 +646,7 @@ def test_a_round_is_gone_on_with_whenever_the_memory_is_lost(
     batch = world.submit(manifest([0, 50, 51, 1, 52, 2]) + BAD)
     world.run(batch)
     world.put_images([50, 52])
-    retry_batch("default", batch.id, world.artifacts, world.batches)
+    retry_batch("default", batch.id, 10, world.artifacts, world.batches)
     for _ in range(looks):
         world.leader().look()
     run_chunks(world, ended_before)

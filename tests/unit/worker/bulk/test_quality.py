@@ -21,7 +21,8 @@ def reasons(
     segmentation: Segmentation, prompts: tuple[Prompt, ...] = THINGS, **thresholds: float
 ) -> list[ReviewReason]:
     segments = to_segments(segmentation).segments
-    flags = flags_of(segmentation, segments, prompts, ReviewThresholds(**thresholds))
+    confidence = mean_confidence(segmentation)
+    flags = flags_of(segmentation, segments, confidence, prompts, ReviewThresholds(**thresholds))
     assert all(flag.detail for flag in flags)
     return [flag.reason for flag in flags]
 

@@ -30,6 +30,7 @@ from maskline.batches import (
     Progress,
     new_batch_id,
 )
+from maskline.clock import time_ms
 from maskline.image_header import ImageLimits
 from maskline.jobs import ImageRef
 from maskline.requests import Output, Priority, SegmentationRequest, Subtask
@@ -154,7 +155,7 @@ class World:
             id=new_batch_id(),
             tenant="default",
             request=BatchRequest(**{"request": REQUEST, **request}),
-            created_ms=1_700_000_000_000 + len(self.batches.all("default")),
+            created_ms=time_ms() + len(self.batches.all("default")),
             parts=len(parts),
             is_complete=is_complete,
         )
@@ -171,7 +172,7 @@ class World:
     def images(self, *items: Item, batch: str = "1") -> ChunkImages:
         wanted = [item.image for item in items if item.image is not None]
         fetch = fetcher(self.artifacts, no_url, LIMITS.max_bytes)
-        return ChunkImages(batch, wanted, self.artifacts, fetch, LIMITS.max_bytes)
+        return ChunkImages(batch, wanted, self.artifacts, fetch, most=LIMITS.max_bytes)
 
     def item_runner(self) -> ItemRunner:
         return ItemRunner(models=self.models, cards={"grabcut": make_card()}, limits=LIMITS)
