@@ -13,9 +13,11 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from maskline import ApiError, Client, Prompt
+from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.jobs import JobState
 from maskline.local import Stack
 from maskline.requests import Priority
+from maskline.settings import Settings
 from tests.factories import DISC_BOX, OF_EVERY_MODEL, disc_mask, encoded, picture
 
 DISC = Prompt(label="disc", box=DISC_BOX)
@@ -101,9 +103,8 @@ def test_every_form_of_a_submission_is_the_same_job(http: httpx.Client, disc: by
 
 
 def test_an_image_in_an_open_bucket_is_taken(client: Client, stack: Stack, disc: bytes) -> None:
-    folder = stack.process("s3").log_file.parent.parent / "s3" / "imports" / "set"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "disc.png").write_bytes(disc)
+    store = S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
+    store.put("set/disc.png", disc, "image/png", bucket="imports")
     job = client.submit("s3://imports/set/disc.png", prompts=[DISC])
     done = client.wait(job.id, timeout=60)
     assert (done.width, done.height) == (96, 64)
