@@ -21,7 +21,13 @@ from maskline.batch_artifacts import (
     summary_key,
 )
 from maskline.batch_records import shard_keys
-from maskline.batch_resources import EXPORT_FORMAT, ExportResource, ShardPage, ShardResource
+from maskline.batch_resources import (
+    EXPORT_FORMAT,
+    ExportFormats,
+    ExportResource,
+    ShardPage,
+    ShardResource,
+)
 from maskline.batch_results import BatchSummary, ItemError, ItemResult, ItemReview, PromptProblem
 from maskline.batches import Batch, ChunkKey, EndedChunk, ExportRequest
 from maskline.errors import ArtifactNotFound, BatchNotFinished, ExportFailed
@@ -63,6 +69,7 @@ def make_blueprint(services: Services) -> Blueprint:
         (f"{one}/problems", views.get_problems),
         (f"{one}/summary", views.get_summary),
         (f"{one}/exports/<export_format>", views.get_export),
+        ("/v1/exportFormats", views.list_export_formats),
     ):
         blueprint.add_url_rule(rule, view.__name__, view)
     return blueprint
@@ -155,8 +162,7 @@ class _ResultViews:
         self._require_end(batch)
         if batch.request.resource is not None:
             raise ExportFailed("a batch of Vertex AI has no segments to export; make one by POST /v1/batches")
-        if not re.fullmatch(EXPORT_FORMAT, export_format):
-            raise ExportFailed(f"there is no format {export_format!r}")
+        self._require_format(export_format)
         asked = ExportRequest(format=export_format, polygons=query.polygons)
         rounds = batch.progress.rounds
         try:
@@ -178,7 +184,22 @@ class _ResultViews:
         }
         return Response(chunks, mimetype=_ZIP, headers=headers)
 
+    @operation(
+        "The formats in which a batch can be exported",
+        tag="batches",
+        answers={200: {_JSON: ExportFormats}},
+    )
+    def list_export_formats(self) -> Response:
+        formats = ExportFormats(export_formats=tuple(sorted(self._services.models.export_formats())))
+        return Response(formats.to_json(), mimetype=_JSON)
+
     # -- what these are made of
+
+    def _require_format(self, name: str) -> None:
+        known = self._services.models.export_formats()
+        if not re.fullmatch(EXPORT_FORMAT, name) or (known and name not in known):
+            there_are = f"; there are: {', '.join(sorted(known))}" if known else ""
+            raise ExportFailed(f"there is no format {name!r}{there_are}")
 
     def _get(self, batch_id: str) -> Batch:
         return self._batches.get(g.caller.tenant, batch_id)

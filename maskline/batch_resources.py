@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from maskline.batch_items import BatchItem
 from maskline.batch_results import ReviewThresholds
+from maskline.batches import PromptSource
 from maskline.jobs import Failure
 from maskline.plain_words import Right
 from maskline.requests import MAX_PROMPTS, Prompt, Subtask
@@ -29,13 +30,6 @@ PrefixUri = Annotated[
 ]
 
 
-class PromptKindOfLabels(StrEnum):
-    """What the labels of a data set become."""
-
-    BOXES = "boxes"
-    MASKS = "masks"
-
-
 class BatchSource(WireModel):
     """Where items are, in buckets that the operator opened for import; exactly one of the first four."""
 
@@ -52,7 +46,7 @@ class BatchSource(WireModel):
     ``**`` stands for any folders; left out: what is called like an image."""
     image_prefix: PrefixUri | None = None
     """With ``coco``: what its file names follow; left out: the document's own folder."""
-    prompts: PromptKindOfLabels = PromptKindOfLabels.BOXES
+    prompts: PromptSource = PromptSource.BOXES
     """With ``coco`` and ``yolo``: what the labels become."""
 
     @model_validator(mode="after")
@@ -185,6 +179,13 @@ class BatchPage(WireModel):
     """The batches."""
     next_page_token: str | None = None
     """Give it as ``pageToken`` to get the next page; absent on the last one."""
+
+
+class ExportFormats(WireModel):
+    """The formats in which a batch can be exported."""
+
+    export_formats: tuple[str, ...]
+    """Their names."""
 
 
 class ExportResource(WireModel):

@@ -77,6 +77,13 @@ class SourceKind(StrEnum):
     YOLO = "yolo"  #: a data set as Ultralytics lays it out
 
 
+class PromptSource(StrEnum):
+    """What of a label of COCO or YOLO becomes the prompt."""
+
+    BOXES = "boxes"  #: its bounding box
+    MASKS = "masks"  #: its outline or run lengths, as a mask
+
+
 class Source(WireModel):
     """Where items come from; it becomes a part."""
 
@@ -90,8 +97,8 @@ class Source(WireModel):
     """Of images: a glob that what follows the prefix must match; empty: every file that may be an image."""
     images: str = ""
     """Of COCO: the prefix that the document's file names follow, in the same bucket."""
-    prompts: str = "boxes"
-    """Of COCO and YOLO: what the annotations become, ``boxes`` or ``masks``."""
+    prompts: PromptSource = PromptSource.BOXES
+    """Of COCO and YOLO: what the annotations become."""
 
 
 class ItemFields(WireModel):

@@ -688,10 +688,12 @@ class SubmissionGate(Protocol):
 
 
 class ModelDirectory(Protocol):
-    """The models that workers have published."""
+    """The models and export formats that workers have published."""
 
-    def publish(self, worker: str, cards: Iterable[ModelCard], for_s: float) -> None:
-        """A worker offers these models, and lives for at least this long."""
+    def publish(
+        self, worker: str, cards: Iterable[ModelCard], for_s: float, *, export_formats: Iterable[str] = ()
+    ) -> None:
+        """A worker offers these models, knows these formats, and lives for at least this long."""
         ...
 
     def withdraw(self, worker: str) -> None:
@@ -704,6 +706,10 @@ class ModelDirectory(Protocol):
 
     def available(self) -> set[str]:
         """Ids of the models that a living worker offers."""
+        ...
+
+    def export_formats(self) -> set[str]:
+        """Names of all that were ever published."""
         ...
 
     def workers(self) -> int:

@@ -34,6 +34,7 @@ from worker.bulk.chunk_runner import ChunkRunner
 from worker.bulk.exporter import BatchExporter
 from worker.bulk.item_runner import ItemRunner
 from worker.bulk.leader import BatchLeader
+from worker.exporting.registry import format_names
 from worker.family import Resources
 from worker.fetching import fetcher
 from worker.leases import LeaseKeeper
@@ -201,7 +202,9 @@ class Runtime:
             Periodic(
                 "pulse",
                 _PULSE_S,
-                lambda: self._directory.publish(self.name, cards, _PULSE_S * _PULSES_PER_LIFE),
+                lambda: self._directory.publish(
+                    self.name, cards, _PULSE_S * _PULSES_PER_LIFE, export_formats=format_names()
+                ),
             ),
             Periodic("rebuilder", _REBUILD_S, rebuilder.rebuild_if_lost),
             Periodic("sweeper", settings.sweep_interval, sweeper.sweep),

@@ -600,10 +600,14 @@ class MemoryModelDirectory:
 
     _cards: dict[str, ModelCard] = field(default_factory=dict)
     _workers: dict[str, set[str]] = field(default_factory=dict)
+    _export_formats: set[str] = field(default_factory=set)
 
-    def publish(self, worker: str, cards: Iterable[ModelCard], for_s: float) -> None:
+    def publish(
+        self, worker: str, cards: Iterable[ModelCard], for_s: float, *, export_formats: Iterable[str] = ()
+    ) -> None:
         offered = {card.id: card for card in cards}
         self._cards |= offered
+        self._export_formats.update(export_formats)
         self._workers[worker] = set(offered)
 
     def withdraw(self, worker: str) -> None:
@@ -614,6 +618,9 @@ class MemoryModelDirectory:
 
     def available(self) -> set[str]:
         return {model for models in self._workers.values() for model in models}
+
+    def export_formats(self) -> set[str]:
+        return set(self._export_formats)
 
     def workers(self) -> int:
         return len(self._workers)

@@ -1,6 +1,7 @@
-"""The models that workers offer, in Redis: cards stay, a worker's offer ends with its life.
+"""The models and export formats that workers offer, in Redis: a worker's offer of models ends with its life.
 
 models          hash    model id -> card
+export_formats  set     names
 worker:{name}   string  ids of its models, comma-separated; goes when the worker falls silent
 workers         zset    worker names, by the time until which they live
 """
@@ -25,12 +26,17 @@ class RedisModelDirectory:
         self._redis = connection.redis
         self._prefix = connection.prefix
 
-    def publish(self, worker: str, cards: Iterable[ModelCard], for_s: float) -> None:
+    def publish(
+        self, worker: str, cards: Iterable[ModelCard], for_s: float, *, export_formats: Iterable[str] = ()
+    ) -> None:
         by_id = {card.id: card.to_json() for card in cards}
+        formats = tuple(export_formats)
         with translated():
             pipeline = self._redis.pipeline(transaction=True)
             if by_id:
                 pipeline.hset(f"{self._prefix}models", mapping=by_id)
+            if formats:
+                pipeline.sadd(f"{self._prefix}export_formats", *formats)
             pipeline.set(self._offer(worker), ",".join(by_id), px=int(for_s * 1000))
             pipeline.zadd(f"{self._prefix}workers", {worker: time.time() + for_s})
             pipeline.zremrangebyscore(f"{self._prefix}workers", "-inf", time.time() - for_s)
@@ -50,6 +56,10 @@ class RedisModelDirectory:
 
     def available(self) -> set[str]:
         return {model for offer in self._offers().values() for model in offer.split(",") if model}
+
+    def export_formats(self) -> set[str]:
+        with translated():
+            return set(self._redis.smembers(f"{self._prefix}export_formats"))
 
     def workers(self) -> int:
         return len(self._offers())

@@ -14,14 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from maskline.batch_resources import EXPORT_FORMAT, BatchResource, NewBatch
 from maskline.batch_results import ReviewThresholds
+from maskline.batches import PromptSource
 from maskline.cli.context import ApiKey, Json, Url, connect, print_json, print_table, remark, to_people
 from maskline.cli.jobs import pairs
 from maskline.cli.prompts import read_prompts
 from maskline.client import ApiError, BatchDidNotSucceed, Client, MasklineError
-from maskline.datasets.source import Effect, NotADataset, PromptSource
+from maskline.datasets.source import Effect, NotADataset
 from maskline.labelling.folder import PROBLEMS, LabellingDocument, OutputFolder
-from maskline.labelling.labelling import MASKS, Labelling, Report
-from maskline.labelling.sources import form_of, is_remote, remote_source
+from maskline.labelling.labelling import MASKS, Labelling, Report, UnknownFormat
+from maskline.labelling.sources import is_remote, kind_of, remote_source
 from maskline.local import Stack
 from maskline.requests import Subtask
 
@@ -108,7 +109,7 @@ def command(
                 is_local=local,
                 service=url,
             )
-            form_of(document.source)
+            kind_of(document.source)
             folder.begin(document)
         try:
             with _client(document, out, url, api_key) as client:
@@ -136,7 +137,9 @@ def command(
 def _is_refusal(error: BaseException) -> bool:
     """Whether the service would answer the same to the same request."""
     passing = (HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
-    return isinstance(error, ApiError) and error.status < 500 and error.status not in passing
+    if isinstance(error, ApiError):
+        return error.status < 500 and error.status not in passing
+    return isinstance(error, UnknownFormat)
 
 
 def _require_alone(context: typer.Context, allowed: Container[str]) -> None:

@@ -14,8 +14,16 @@ app = typer.Typer(help="Who is told of jobs and batches.", no_args_is_help=True)
 
 WebhookId = Annotated[str, typer.Argument(help="Id of the webhook.")]
 Of = Annotated[str | None, typer.Option("--webhook", help="Only those of this webhook, by its id.")]
-TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 _NOT_DELIVERED = 1
+
+
+def _time(text: str) -> datetime:
+    """A time as ISO 8601 has it; UTC, if it has no zone."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no time; give one as 2026-01-31T10:00:00Z") from error
+    return time.replace(tzinfo=time.tzinfo or UTC)
 
 
 @app.command("add")
@@ -141,10 +149,11 @@ def replay(
     dead_letter: Annotated[str | None, typer.Argument(help="Id of a dead letter.")] = None,
     since: Annotated[
         datetime | None,
-        typer.Option(formats=TIMES, help="All given up from then on; UTC, if it has no zone."),
+        typer.Option(parser=_time, metavar="TIME", help="All given up from then on; UTC, if it has no zone."),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=TIMES, help="Until before then; left out: until now.")
+        datetime | None,
+        typer.Option(parser=_time, metavar="TIME", help="Until before then; left out: until now."),
     ] = None,
     webhook: Of = None,
     url: Url = None,
@@ -158,14 +167,9 @@ def replay(
             client.replay_dead_letter(dead_letter)
             replayed = 1
         else:
-            begin = _in_zone(since)
-            assert begin is not None  # noqa: S101 (one of the two is given)
-            replayed = client.replay_dead_letters(begin, _in_zone(until), webhook_id=webhook)
+            assert since is not None  # noqa: S101 (one of the two is given)
+            replayed = client.replay_dead_letters(since, until, webhook_id=webhook)
     remark(f"{replayed} sent again")
-
-
-def _in_zone(time: datetime | None) -> datetime | None:
-    return time.replace(tzinfo=time.tzinfo or UTC) if time else None
 
 
 def _state(webhook: WebhookResource) -> str:

@@ -5,7 +5,14 @@ from typing import IO, TypeVar
 
 import httpx
 
-from maskline.batch_resources import BatchPage, BatchResource, BatchStatus, NewBatch, ShardPage
+from maskline.batch_resources import (
+    BatchPage,
+    BatchResource,
+    BatchStatus,
+    ExportFormats,
+    NewBatch,
+    ShardPage,
+)
 from maskline.batch_results import BatchSummary, ItemError, ItemResult, ItemReview, PromptProblem
 from maskline.client import batch_calls as calls
 from maskline.client.errors import BatchDidNotSucceed, ConnectionFailed
@@ -131,6 +138,10 @@ class AsyncBatches:
     def problems(self, batch_id: str) -> AsyncIterator[PromptProblem]:
         """The prompts that its COCO or YOLO source did not give."""
         return self._lines(batch_id, "problems", PromptProblem)
+
+    async def export_formats(self) -> tuple[str, ...]:
+        """Names of the formats in which a batch can be exported."""
+        return parse(await self._send(calls.list_export_formats()), ExportFormats).export_formats
 
     async def export(
         self, batch_id: str, export_format: str, file: IO[bytes], *, polygons: bool = False

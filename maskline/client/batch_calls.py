@@ -70,6 +70,11 @@ def get_lines(batch_id: str, name: str) -> Call:
     return Call(method="GET", path=f"{_batch(batch_id)}/{name}", wait_s=_PACK_S)
 
 
+def list_export_formats() -> Call:
+    """Names of the export formats."""
+    return Call(method="GET", path="/v1/exportFormats")
+
+
 def get_export(batch_id: str, export_format: str, *, polygons: bool) -> Call:
     """An export: 200 with the file, or 202 while it is made."""
     params = {"polygons": "true"} if polygons else {}

@@ -13,6 +13,7 @@ from typing import Annotated, Any, BinaryIO
 import ijson
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from maskline.batches import PromptSource
 from maskline.datasets.outlines import fill_polygons
 from maskline.datasets.scratch import scratch_database
 from maskline.datasets.source import (
@@ -20,7 +21,6 @@ from maskline.datasets.source import (
     Effect,
     NotADataset,
     Problem,
-    PromptSource,
     Sourced,
     SourcedItem,
     too_many_prompts,

@@ -16,13 +16,6 @@ class NotADataset(Exception):
     """The data set as a whole can't be read; the message says what would be right."""
 
 
-class PromptSource(StrEnum):
-    """What of a label becomes the prompt."""
-
-    BOXES = "boxes"  #: its bounding box
-    MASKS = "masks"  #: its outline or run lengths, as a mask
-
-
 class Effect(StrEnum):
     """What a problem leaves out."""
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from maskline.batches import PromptSource
 from maskline.datasets.folder import is_image_name
 from maskline.datasets.outlines import fill_polygons
 from maskline.datasets.source import (
@@ -18,7 +19,6 @@ from maskline.datasets.source import (
     Effect,
     NotADataset,
     Problem,
-    PromptSource,
     Sourced,
     SourcedItem,
     too_many_prompts,

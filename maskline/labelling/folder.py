@@ -27,6 +27,7 @@ from pydantic import Field
 from pydantic_core import from_json
 
 from maskline.batch_resources import NewBatch
+from maskline.batches import PromptSource
 from maskline.wire import WireModel
 
 _STATE = ".maskline"
@@ -53,7 +54,7 @@ class LabellingDocument(WireModel):
     """By which the batch is made once."""
     batch: NewBatch
     """As it is made."""
-    prompts: str
+    prompts: PromptSource
     """What the labels of the source become."""
     images: str | None = None
     """Folder of a COCO document's images."""

@@ -13,8 +13,8 @@ from tempfile import TemporaryFile
 
 from maskline.batch_resources import BatchResource, BatchStatus
 from maskline.batch_results import BatchSummary
-from maskline.client import ApiError, BatchDidNotSucceed, Client
-from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, Sourced
+from maskline.client import ApiError, BatchDidNotSucceed, Client, MasklineError
+from maskline.datasets.source import Effect, NotADataset, Problem, Sourced
 from maskline.labelling.downloading import Downloader
 from maskline.labelling.folder import PROBLEMS, SUMMARY, LabellingDocument, OutputFolder, replace_file
 from maskline.labelling.problems import (
@@ -32,6 +32,10 @@ MASKS = "masks"  #: the format of which each item's masks are files of their own
 _LOOK_S = 0.5
 _SHOWN = 10  # problems that a message tells of
 _IN_VAIN = frozenset({BatchStatus.FAILED, BatchStatus.CANCELLED})
+
+
+class UnknownFormat(MasklineError):
+    """The service can't export into a format that is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +83,11 @@ class Labelling:
             MasklineError: the service refuses, or can't be reached; it can be gone on.
             NotADataset: the source can't be read as a whole, or nothing in it can be labelled.
             OSError: a file can't be read or written.
+            UnknownFormat: the service can't export into one that is asked for; nothing was begun.
         """
         batches = self._client.batches
+        if self._folder.batch_id is None:
+            self._require_formats()
         with ExitStack() as stack:
             known = batches.get(self._folder.batch_id) if self._folder.batch_id else None
             sourced: Iterable[Sourced] = ()
@@ -97,6 +104,13 @@ class Labelling:
             raise BatchDidNotSucceed(batch)
         return self._report(batch)
 
+    def _require_formats(self) -> None:
+        wanted = set(self._document.formats) - {MASKS}
+        known = self._client.batches.export_formats() if wanted else ()
+        unknown = ", ".join(map(repr, sorted(wanted.difference(known))))
+        if known and unknown:  # before a worker has told, none is known
+            raise UnknownFormat(f"there is no format {unknown}; there are: {', '.join((MASKS, *known))}")
+
     def _create(self) -> BatchResource:
         batch = self._client.batches.create(
             self._document.batch, idempotency_key=self._document.idempotency_key
@@ -108,7 +122,7 @@ class Labelling:
         """The data set, of which the first item was found."""
         document = self._document
         images = Path(document.images) if document.images else None
-        sourced = read_source(document.source, prompts=PromptSource(document.prompts), images=images)
+        sourced = read_source(document.source, prompts=document.prompts, images=images)
         for one in sourced:
             if not isinstance(one, Problem):
                 return chain([one], sourced)

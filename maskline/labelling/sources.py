@@ -1,15 +1,15 @@
 """What a data set is, by its name; how one of this machine is read, and how another is told of."""
 
 from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 
 from maskline.batch_resources import BatchSource
+from maskline.batches import PromptSource, SourceKind
 from maskline.datasets.coco import read_coco
 from maskline.datasets.folder import read_folder
 from maskline.datasets.local import LocalFiles
 from maskline.datasets.manifest import read_manifest
-from maskline.datasets.source import NotADataset, PromptSource, Sourced
+from maskline.datasets.source import NotADataset, Sourced
 from maskline.datasets.yolo import DATA_FILE, read_yolo
 from maskline.image_header import ImageLimits
 from maskline.settings import Settings
@@ -18,20 +18,11 @@ _REMOTE = ("s3://", "gs://")
 _WILD = frozenset("*?[")
 
 
-class SourceForm(StrEnum):
-    """What a source is."""
-
-    IMAGES = "images"
-    MANIFEST = "manifest"
-    COCO = "coco"
-    YOLO = "yolo"
-
-
-_FORMS = {
-    ".jsonl": SourceForm.MANIFEST,
-    ".json": SourceForm.COCO,
-    ".yaml": SourceForm.YOLO,
-    ".yml": SourceForm.YOLO,
+_KINDS = {
+    ".jsonl": SourceKind.LINES,
+    ".json": SourceKind.COCO,
+    ".yaml": SourceKind.YOLO,
+    ".yml": SourceKind.YOLO,
 }
 
 
@@ -40,7 +31,7 @@ def is_remote(source: str) -> bool:
     return source.startswith(_REMOTE)
 
 
-def form_of(source: str) -> SourceForm:
+def kind_of(source: str) -> SourceKind:
     """What a source is: by its extension, and by what is in a folder.
 
     Raises:
@@ -50,17 +41,17 @@ def form_of(source: str) -> SourceForm:
     path = Path(source)
     if not is_remote(source):
         if path.is_dir():
-            return SourceForm.YOLO if (path / DATA_FILE).exists() else SourceForm.IMAGES
+            return SourceKind.YOLO if (path / DATA_FILE).exists() else SourceKind.IMAGES
         if not path.exists() and _WILD.isdisjoint(source):
             raise FileNotFoundError(
                 f"there is no {source!r}; give a folder, a glob, a manifest or a bucket's URI"
             )
-    for extension, form in _FORMS.items():
+    for extension, kind in _KINDS.items():
         if source.endswith(extension):
-            return form
+            return kind
     if path.is_file():
         raise NotADataset(f"{source!r} is neither a folder nor a .jsonl, .json or .yaml file")
-    return SourceForm.IMAGES
+    return SourceKind.IMAGES
 
 
 def remote_source(source: str, prompts: PromptSource) -> BatchSource:
@@ -69,15 +60,16 @@ def remote_source(source: str, prompts: PromptSource) -> BatchSource:
     Raises:
         pydantic.ValidationError: the URI names nothing in a bucket.
     """
-    form = form_of(source)
-    if form is SourceForm.IMAGES:
+    kind = kind_of(source)
+    if kind is SourceKind.IMAGES:
         scheme, _, path = source.partition("://")
         wild = next((i for i, character in enumerate(path) if character in _WILD), len(path))
         folder = path.rfind("/", 0, wild) + 1 if wild < len(path) else len(path)
         return BatchSource(images=f"{scheme}://{path[:folder]}", pattern=path[folder:])
-    if form is SourceForm.YOLO:
+    if kind is SourceKind.YOLO:
         source = source.rpartition("/")[0] + "/"
-    return BatchSource.model_validate({form.value: source, "prompts": prompts.value})
+    field = "manifest" if kind is SourceKind.LINES else kind.value
+    return BatchSource.model_validate({field: source, "prompts": prompts.value})
 
 
 def read_source(source: str, *, prompts: PromptSource, images: Path | None) -> Iterator[Sourced]:
@@ -89,17 +81,17 @@ def read_source(source: str, *, prompts: PromptSource, images: Path | None) -> I
         OSError: a file can't be read.
     """
     limits = ImageLimits.from_settings(Settings())
-    form = form_of(source)
+    kind = kind_of(source)
     path = Path(source)
-    if form is SourceForm.YOLO:
+    if kind is SourceKind.YOLO:
         yield from read_yolo(LocalFiles(path if path.is_dir() else path.parent, limits), prompts=prompts)
-    elif form is SourceForm.IMAGES:
+    elif kind is SourceKind.IMAGES:
         folder, pattern = _split_glob(source)
         yield from read_folder(LocalFiles(folder, limits, pattern))
     else:
         files = LocalFiles(images or path.parent, limits)
         with path.open("rb") as document:
-            if form is SourceForm.MANIFEST:
+            if kind is SourceKind.LINES:
                 yield from read_manifest(document, files)
             else:
                 yield from read_coco(document, files, prompts=prompts)

@@ -295,22 +295,20 @@ def test_failed_items_are_tried_anew(label: Label, stack: Stack, tmp_path: Path)
     assert len(COCO(str(out / "coco" / "annotations.json")).getImgIds()) == 2
 
 
-def test_a_format_that_is_none_costs_no_results(label: Label, dataset: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--model", "none"), "model_not_found"),
+        (("--format", "voc", "--format", "none"), "there is no format 'none'; there are: masks, coco, "),
+    ],
+)
+def test_what_the_service_refuses_is_not_begun(
+    label: Label, dataset: Path, tmp_path: Path, options: tuple[str, ...], told: str
+) -> None:
     out = tmp_path / "labels"
-    formats = ("--format", "masks", "--format", "none", "--format", "voc")
-    code, _, err = ended(label(dataset / "boxes.json", "--out", out, *formats))
+    code, _, err = ended(label(dataset / "boxes.json", "--out", out, *options))
     assert code == 3
-    assert "there is no none: export_failed (422): there is no format 'none'; there are: coco" in err
-    assert len(lines_of(out / RESULTS)) == 3
-    assert (out / "voc" / "labels.txt").exists()
-    assert not (out / "none").exists()
-
-
-def test_what_the_service_refuses_is_not_begun(label: Label, dataset: Path, tmp_path: Path) -> None:
-    out = tmp_path / "labels"
-    code, _, err = ended(label(dataset / "boxes.json", "--out", out, "--model", "none"))
-    assert code != 0
-    assert "model_not_found" in err
+    assert told in err
     assert "--resume" not in err
     assert not list(out.iterdir())
     assert ended(label(dataset / "boxes.json", "--out", out))[0] == 0

@@ -331,8 +331,10 @@ class TestRedisOutbox(OutboxContract):
 
 def test_a_silent_worker_offers_nothing_but_its_cards_stay(connection: RedisConnection) -> None:
     directory = RedisModelDirectory(connection)
-    directory.publish("w1", [make_card("a"), make_card("b")], 60)
-    directory.publish("w2", [make_card("b"), make_card("c")], 60)
+    assert directory.export_formats() == set()
+    directory.publish("w1", [make_card("a"), make_card("b")], 60, export_formats=("coco", "voc"))
+    directory.publish("w2", [make_card("b"), make_card("c")], 60, export_formats=("voc", "yolo"))
+    assert directory.export_formats() == {"coco", "voc", "yolo"}
     assert directory.available() == {"a", "b", "c"}
     assert directory.workers() == 2
     connection.redis.delete(f"{PREFIX}worker:w1")  # as its expiry does

@@ -19,7 +19,7 @@ from maskline.batch_results import PromptProblem
 from maskline.batches import Batch, ItemForm, NotedLine, Source, SourceKind
 from maskline.datasets.coco import read_coco
 from maskline.datasets.folder import read_folder
-from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, Sourced, SourcedItem
+from maskline.datasets.source import Effect, NotADataset, Problem, Sourced, SourcedItem
 from maskline.datasets.yolo import read_yolo
 from maskline.errors import ArtifactNotFound, MalformedRequest, RequestError
 from maskline.image_header import ImageLimits, read_header
@@ -157,14 +157,13 @@ def _pieces(
 
 def _read(source: Source, artifacts: ArtifactStore, limits: ImageLimits) -> Iterator[Sourced]:
     files = partial(BucketFiles, artifacts, source.bucket, limits=limits)
-    prompts = PromptSource(source.prompts)
     if source.kind is SourceKind.IMAGES:
         yield from read_folder(files(source.key, pattern=source.pattern))
     elif source.kind is SourceKind.YOLO:
-        yield from read_yolo(files(source.key), prompts=prompts)
+        yield from read_yolo(files(source.key), prompts=source.prompts)
     else:
         with files("").open(source.key) as document:
-            yield from read_coco(document, files(source.images), prompts=prompts)
+            yield from read_coco(document, files(source.images), prompts=source.prompts)
 
 
 def _line(sourced: SourcedItem) -> bytes:

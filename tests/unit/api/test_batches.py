@@ -484,6 +484,18 @@ def test_errors_of_rounds_before_are_not_told(api: Api) -> None:
     assert (shown["rounds"], shown["counts"]["failed"], shown["counts"]["succeeded"]) == (1, 1, 19)
 
 
+def test_what_no_worker_can_export_is_not_asked_of_one(api: Api) -> None:
+    assert told(api.client.get("/v1/exportFormats")) == {"exportFormats": []}
+    batch = create(api, {"items": [ITEM]})
+    run(api, batch)
+    assert api.client.get(f"{BATCHES}/{batch}/exports/coc").status_code == 202  # none has told what it knows
+    api.services.models.publish("w", [make_card()], 60, export_formats=("voc", "coco"))
+    assert told(api.client.get("/v1/exportFormats")) == {"exportFormats": ["coco", "voc"]}
+    refused = problem(api.client.get(f"{BATCHES}/{batch}/exports/coc"), 422, "export_failed")
+    assert refused["detail"] == "there is no format 'coc'; there are: coco, voc"
+    assert api.client.get(f"{BATCHES}/{batch}/exports/voc").status_code == 202
+
+
 def test_the_key_of_a_batch_that_was_deleted_makes_no_other(api: Api) -> None:
     key = {"Idempotency-Key": "k"}
     batch = create(api, {"items": [ITEM]}, **key)

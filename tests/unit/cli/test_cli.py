@@ -686,11 +686,11 @@ def test_dead_letters_are_listed_and_sent_again(service: Service, maskline: Mask
     service.on("POST /v1/webhooks/deadLetters/evt_1_failed.wh_1:replay", {"replayed": 1})
     assert maskline("webhooks", "replay", "evt_1_failed.wh_1") == (0, "", "1 sent again\n")
     service.on("POST /v1/webhooks/deadLetters:replay", {"replayed": 7})
-    times = ("--since", "2026-01-05", "--until", "2026-01-06T01:00:00+01:00")
+    times = ("--since", "2026-01-05", "--until", "2026-01-06T01:00:00.25+01:00")
     assert maskline("webhooks", "replay", *times, "--webhook", "wh_1").err == "7 sent again\n"
     assert service.sent == {
         "since": "2026-01-05T00:00:00Z",
-        "until": "2026-01-06T01:00:00+01:00",
+        "until": "2026-01-06T01:00:00.250000+01:00",
         "webhook": "wh_1",
     }
 

@@ -158,6 +158,12 @@ def test_an_export_is_waited_for_and_asked_for_again(connect: Connect) -> None:
     assert len(service.naps) == 3
 
 
+def test_the_formats_of_exports(connect: Connect) -> None:
+    service = Service(httpx.Response(200, json={"exportFormats": ["coco", "voc"]}))
+    assert batches_of(connect, service).export_formats() == ("coco", "voc")
+    assert path_of(service.request) == "/prefix/v1/exportFormats"
+
+
 def test_an_export_that_can_not_be_made(connect: Connect) -> None:
     service = Service(problem(422, "export_failed"))
     with pytest.raises(ApiError, match="export_failed"):

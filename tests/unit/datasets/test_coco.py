@@ -11,9 +11,10 @@ import pytest
 from pycocotools import mask as masks
 from pycocotools.coco import COCO
 
+from maskline.batches import PromptSource
 from maskline.datasets.coco import read_coco
 from maskline.datasets.local import LocalFiles
-from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, SourcedItem
+from maskline.datasets.source import Effect, NotADataset, Problem, SourcedItem
 from maskline.requests import MAX_PROMPTS
 from tests.unit.datasets.conftest import SaveImage
 

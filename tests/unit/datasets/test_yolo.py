@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as masks
 
+from maskline.batches import PromptSource
 from maskline.datasets.local import LocalFiles
-from maskline.datasets.source import Effect, NotADataset, Problem, PromptSource, SourcedItem
+from maskline.datasets.source import Effect, NotADataset, Problem, SourcedItem
 from maskline.datasets.yolo import labels_of, read_yolo
 from maskline.requests import MAX_PROMPTS
 from tests.unit.datasets.conftest import SaveImage

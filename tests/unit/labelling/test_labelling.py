@@ -24,7 +24,7 @@ from maskline.labelling.folder import (
     NotResumable,
     OutputFolder,
 )
-from maskline.labelling.labelling import MASKS, Labelling, Report
+from maskline.labelling.labelling import MASKS, Labelling, Report, UnknownFormat
 from tests.unit.labelling.service import Impatient, Service
 from tests.unit.labelling.test_downloading import lines_of
 from tests.unit.worker.bulk.world import image_of
@@ -239,6 +239,16 @@ def test_a_folder_of_nothing(
         folder.abandon()
     assert list(out.iterdir()) == []
     begun_with(document(source), out)
+
+
+def test_a_format_that_no_worker_knows(
+    service: Service, client: Client, photos: Path, tmp_path: Path
+) -> None:
+    service.world.directory.publish("w", [], 60, export_formats=("coco", "voc"))
+    out = begun_with(document(photos, MASKS, "voc", "coc"), tmp_path / "out")
+    with pytest.raises(UnknownFormat, match="there is no format 'coc'; there are: masks, coco, voc"):
+        run(out, client)
+    assert not service.world.batches.all("default")
 
 
 def test_names_that_can_not_be_shown(client: Client, tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from maskline.datasets.source import NotADataset, PromptSource, SourcedItem
-from maskline.labelling.sources import SourceForm, form_of, read_source
+from maskline.batches import PromptSource, SourceKind
+from maskline.datasets.source import NotADataset, SourcedItem
+from maskline.labelling.sources import kind_of, read_source
 from tests.unit.worker.bulk.world import image_of
 
 
@@ -28,7 +29,7 @@ def ids(source: str) -> list[str]:
 
 def test_a_folder(folder: Path) -> None:
     """Links to files are followed, those to nowhere and to folders are not."""
-    assert form_of(str(folder)) is SourceForm.IMAGES
+    assert kind_of(str(folder)) is SourceKind.IMAGES
     assert ids(str(folder)) == ["a.png", "b.JPG", "link.png", "set[1]/d.png", "x/c.png"]
 
 
@@ -45,21 +46,21 @@ def test_a_folder(folder: Path) -> None:
 def test_a_pattern(folder: Path, pattern: str, found: list[str]) -> None:
     """What is there by its name is no pattern, although it looks like one."""
     source = str(folder / pattern)
-    assert form_of(source) is SourceForm.IMAGES
+    assert kind_of(source) is SourceKind.IMAGES
     assert ids(source) == found
 
 
 def test_a_data_set_of_yolo(folder: Path) -> None:
     (folder / "data.yaml").write_text("names: [cup]")
-    assert form_of(str(folder)) is SourceForm.YOLO
-    assert form_of(str(folder / "data.yaml")) is SourceForm.YOLO
+    assert kind_of(str(folder)) is SourceKind.YOLO
+    assert kind_of(str(folder / "data.yaml")) is SourceKind.YOLO
 
 
 def test_files_by_their_extension(folder: Path) -> None:
-    for name, form in {"m.jsonl": SourceForm.MANIFEST, "c.json": SourceForm.COCO}.items():
+    for name, kind in {"m.jsonl": SourceKind.LINES, "c.json": SourceKind.COCO}.items():
         with pytest.raises(FileNotFoundError, match=name):
-            form_of(str(folder / name))
+            kind_of(str(folder / name))
         (folder / name).touch()
-        assert form_of(str(folder / name)) is form
+        assert kind_of(str(folder / name)) is kind
     with pytest.raises(NotADataset, match="neither a folder nor"):
-        form_of(str(folder / "a.png"))
+        kind_of(str(folder / "a.png"))
