@@ -7,6 +7,7 @@ pixel that category's probability, for background one minus the largest foregrou
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -25,12 +26,14 @@ from maskline.results import (
 from maskline.run_lengths import RunLengthMask
 from worker.colors import rgb
 from worker.family import CategoryMap, ConfidenceMap, Segmentation, SegmentMask
-from worker.packed_mask import Mask
+from worker.packed_mask import Mask, PackedMask
 from worker.png import Rgb, encode_grayscale_png, encode_mask_png, encode_palette_png
 from worker.strips import strips
+from worker.window import Window
 
 Probabilities = NDArray[np.float32]
 Polygon = list[tuple[int, int]]
+Number = TypeVar("Number", bound=np.generic)
 
 
 class Composer:
@@ -38,23 +41,33 @@ class Composer:
 
     def __init__(self, height: int, width: int, max_id: int) -> None:
         """``max_id``: the largest annotation spec id that will come."""
-        dtype = np.uint8 if max_id <= MAX_PALETTE_ID else np.uint16
-        self._best_id = np.zeros((height, width), dtype)
-        self._best = np.zeros((height, width), np.float32)
+        self._image = Window(0, 0, width, height)
+        self._window = Window(0, 0, 0, 0)  # that the planes hold; outside it is background
+        self._best = np.zeros((0, 0), np.float32)
+        self._best_id = np.zeros((0, 0), np.uint8 if max_id <= MAX_PALETTE_ID else np.uint16)
         self._highest_id = BACKGROUND_ID
+        self._is_whole = False
 
     def add(self, category_id: int, probabilities: Probabilities, x: int = 0, y: int = 0) -> None:
         """Count a category's probabilities.
 
         Args:
             category_id: 1 or more; of equally likely categories the lowest id counts.
-            probabilities: float32 (h, w), 0..1, of the part of the image whose top left corner is (x, y).
+            probabilities: float32 (h, w), 0..1, of the part of the image whose top left corner is (x, y); to
+                be left as they are until the maps are made.
             x: pixels from the left.
             y: pixels from the top.
         """
         height, width = probabilities.shape
-        window = np.s_[y : y + height, x : x + width]
-        best, best_id = self._best[window], self._best_id[window]
+        if not probabilities.size:
+            return
+        window = Window(x, y, x + width, y + height)
+        if not self._window.area:
+            self._begin(category_id, probabilities, window)
+            return
+        if not self._is_whole:
+            self._see_all()
+        best, best_id = self._best[window.slices], self._best_id[window.slices]
         may_tie = category_id < self._highest_id
         self._highest_id = max(self._highest_id, category_id)
         for rows in strips(height, best[:1].nbytes):
@@ -64,23 +77,41 @@ class Composer:
             np.maximum(best[rows], probabilities[rows], out=best[rows])
             _set(best_id[rows], category_id, where=better)
 
+    def _begin(self, category_id: int, probabilities: Probabilities, window: Window) -> None:
+        """The first mask: if it stays the only one, nothing is to be compared, nor held of the rest."""
+        self._window, self._best = window, probabilities
+        self._best_id = (probabilities > 0).astype(self._best_id.dtype)
+        self._best_id *= self._best_id.dtype.type(category_id)
+        self._highest_id = category_id
+
+    def _see_all(self) -> None:
+        self._best, self._best_id = (self._in_image(plane) for plane in (self._best, self._best_id))
+        self._window, self._is_whole = self._image, True
+
+    def _in_image(self, plane: NDArray[Number]) -> NDArray[Number]:
+        """A copy of a plane, with zeros where it has no pixels."""
+        whole = np.zeros(self._image.size, plane.dtype)
+        whole[self._window.slices] = plane
+        return whole
+
     def maps(self, confidence_threshold: float) -> tuple[CategoryMap, ConfidenceMap]:
         """The category map and the confidence map; to be called once, at the end."""
-        confidence_map = np.empty(self._best.shape, np.uint8)
+        confidence_map = np.full(self._image.size, 255, np.uint8)
+        confidence = confidence_map[self._window.slices]
+        # A pixel that no category claims at all stays background even under a threshold of 0.
+        least = max(np.float32(confidence_threshold), np.finfo(np.float32).smallest_subnormal)
         for rows in strips(len(self._best), self._best[:1].nbytes):
             best, best_id = self._best[rows], self._best_id[rows]
-            # A pixel that no category claims at all stays background even under a threshold of 0.
-            background = (best < confidence_threshold) | (best_id == BACKGROUND_ID)
-            _set(best_id, BACKGROUND_ID, where=background)
-            confidence_map[rows] = to_confidence(background - best)
-        return self._best_id, confidence_map
+            is_background = best < least
+            best_id *= (~is_background).view(np.uint8)
+            confidence[rows] = to_confidence(is_background - best)
+        category_map = self._best_id if self._window == self._image else self._in_image(self._best_id)
+        return category_map, confidence_map
 
 
 def _set(ids: CategoryMap, category_id: int, *, where: Mask) -> None:
-    """``ids[where] = category_id`` without a branch for each pixel: ten times as fast on torn masks."""
-    change = ids.dtype.type(category_id) - ids
-    change *= where
-    ids += change
+    """``ids[where] = category_id``, without a branch for each pixel: many times as fast."""
+    cv2.copyTo(np.full_like(ids, category_id), where.view(np.uint8), ids)
 
 
 def to_confidence(probabilities: Probabilities) -> ConfidenceMap:
@@ -88,11 +119,24 @@ def to_confidence(probabilities: Probabilities) -> ConfidenceMap:
     return np.asarray(cv2.convertScaleAbs(probabilities, alpha=255), np.uint8)
 
 
-def encode_rle(mask: Mask) -> RunLengthMask:
-    """The mask, bool (H, W), as COCO's compressed run lengths."""
-    by_columns = cv2.transpose(mask.view(np.uint8)).T  # several times as fast as np.asfortranarray
-    encoded = coco.encode(by_columns)
-    height, width = mask.shape
+def encode_rle(mask: PackedMask) -> RunLengthMask:
+    """The mask as COCO's compressed run lengths, from the pixels of its bounding box alone."""
+    height, width = mask.height, mask.width
+    # Column by column, and above each a pixel in which the run before it ends.
+    pixels = np.zeros(mask.columns * (mask.rows + 1) + 1, np.bool_)
+    if mask.columns:
+        by_columns = cv2.transpose(mask.box().view(np.uint8)).view(np.bool_)
+        pixels[:-1].reshape(mask.columns, -1)[:, 1:] = by_columns
+    columns, rows = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), mask.rows + 1)
+    changes = (mask.left + columns) * height + mask.top + rows
+    goes_on = np.flatnonzero(
+        changes[1:] == changes[:-1]
+    )  # from the end of a column to the next one's beginning
+    changes = np.delete(changes, (goes_on, goes_on + 1))
+    lengths = np.diff(changes, prepend=0, append=height * width)
+    if lengths.size > 1 and not lengths[-1]:
+        lengths = lengths[:-1]
+    encoded = coco.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
     return RunLengthMask(size=(height, width), counts=encoded["counts"].decode("ascii"))
 
 
@@ -139,15 +183,14 @@ def to_segments(segmentation: Segmentation) -> SegmentList:
 def to_segment(number: int, segment: SegmentMask) -> Segment:
     """The segment with its box, area and run lengths."""
     packed = segment.packed
-    mask = packed.unpack()
     return Segment(
         id=number,
         label=segment.label,
         category_id=segment.category_id,
         score=_score(segment),
         bbox=packed.bbox,
-        area=int(np.count_nonzero(mask)),
-        segmentation=encode_rle(mask),
+        area=packed.area,
+        segmentation=encode_rle(packed),
     )
 
 

@@ -11,8 +11,9 @@ from maskline.results import ModelCard
 from tests.factories import disc_mask, make_card
 from tests.unit.api.conftest import PNG, Api, told
 from worker.masks import encode_rle
+from worker.packed_mask import PackedMask
 
-DISC = encode_rle(disc_mask()).model_dump(mode="json")
+DISC = encode_rle(PackedMask.pack(disc_mask())).model_dump(mode="json")
 URL = {"url": "https://example.com/a.png"}
 
 

@@ -27,6 +27,7 @@ from worker.checkpoint import RandomStartLeftOut, load_state
 from worker.families.sam import Parameters, describe, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 from worker.masks import decode_rle, encode_rle
+from worker.packed_mask import PackedMask
 from worker.sam.mask_input import low_resolution_logits
 from worker.sam.point_decoder import PointDecoder
 from worker.sam.visible import window_of
@@ -56,7 +57,7 @@ def small() -> Sam:
 
 IMAGE = picture(120, 180)
 SMALL = small()
-DISC = encode_rle(disc_mask(120, 180))
+DISC = encode_rle(PackedMask.pack(disc_mask(120, 180)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -163,7 +164,7 @@ PROMPTS = [
     Prompt(label="both", box=(20, 12, 62, 55), points=((40, 32), (21, 13)), point_labels=(1, 0)),
     Prompt(label="fraction", box=(20.25, 12.5, 62.75, 55.125)),
     Prompt(label="mask", mask=DISC),
-    Prompt(label="another mask", mask=encode_rle(~disc_mask(120, 180))),
+    Prompt(label="another mask", mask=encode_rle(PackedMask.pack(~disc_mask(120, 180)))),
     Prompt(label="mask and point", mask=DISC, points=((40, 32),)),
     Prompt(label="mask less a point", mask=DISC, points=((40, 32),), point_labels=(0,)),
     Prompt(label="mask and box", mask=DISC, box=(20, 12, 62, 55)),
