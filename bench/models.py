@@ -34,6 +34,7 @@ from worker.packed_mask import Mask
 from worker.sam.everything import find_everything
 from worker.sam.parameters import Everything
 from worker.sam.visible import window_of
+from worker.window import Window
 
 CLASSES, SMALL, HEIGHT, WIDTH = 150, 128, 3000, 4000
 PHOTOS = 20
@@ -131,15 +132,17 @@ def measure_maps() -> list[Figure]:
         for one in logits
     ]
 
-    windows = [window_of(model, one, input_size, size, 0.5) for one in logits]
-    # As the service has them: whole planes are never made there.
-    parts = [plane[window.slices].copy() for plane, window in zip(planes, windows, strict=True)]
+    def window(one: torch.Tensor) -> Window:
+        return window_of(model, one, input_size, size, 0.5)
+
+    # As the service makes them of such masks, without the planes; to find the windows is timed.
+    parts = [plane[window(one).slices].copy() for one, plane in zip(logits, planes, strict=True)]
 
     def ours() -> tuple[NDArray[Any], NDArray[Any]]:
         composer = Composer(*size, MASKS)
         for number, (one, part) in enumerate(zip(logits, parts, strict=True), 1):
-            window = window_of(model, one, input_size, size, 0.5)
-            composer.add(number, part, window.left, window.top)
+            left, top, *_ = window(one)
+            composer.add(number, part, left, top)
         return composer.maps(0.5)
 
     for mine, theirs in zip(ours(), by_loop(planes), strict=True):

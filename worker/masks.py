@@ -129,9 +129,8 @@ def encode_rle(mask: PackedMask) -> RunLengthMask:
         pixels[:-1].reshape(mask.columns, -1)[:, 1:] = by_columns
     columns, rows = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), mask.rows + 1)
     changes = (mask.left + columns) * height + mask.top + rows
-    goes_on = np.flatnonzero(
-        changes[1:] == changes[:-1]
-    )  # from the end of a column to the next one's beginning
+    # A run that reaches a column's end may go on at the next one's beginning.
+    goes_on = np.flatnonzero(changes[1:] == changes[:-1])
     changes = np.delete(changes, (goes_on, goes_on + 1))
     lengths = np.diff(changes, prepend=0, append=height * width)
     if lengths.size > 1 and not lengths[-1]:

@@ -44,7 +44,8 @@ class SegmentationBuilder:
 
         Args:
             label: one of the builder's.
-            probabilities: float32 (h, w), 0..1, of the part of the image whose top left corner is (x, y).
+            probabilities: float32 (h, w), 0..1, of the part of the image whose top left corner is (x, y); to
+                be left as they are until ``build``.
             x: pixels from the left.
             y: pixels from the top.
             inside: bool (h, w), the segment; left out: where the threshold is reached, and no segment if that
@@ -68,7 +69,8 @@ class SegmentationBuilder:
     def doubt(self, probabilities: Probabilities) -> None:
         """Count probabilities of what became no segment: they only tell how sure the background is.
 
-        ``probabilities``: float32 (H, W), below the threshold everywhere.
+        ``probabilities``: float32 (H, W), below the threshold everywhere; to be left as they are until
+        ``build``.
         """
         self._composer.add(_ANY_CATEGORY, probabilities)
 

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 _COMPILER_UTILS = "torch._dynamo.utils"
-_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # read at the first large tensor
+_HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # read when the first tensor is made
 _lock = threading.Lock()
 
 T = TypeVar("T")

@@ -113,7 +113,10 @@ def command(
             folder.begin(document)
         try:
             with _client(document, out, url, api_key) as client:
-                report = _run(Labelling(client, document, folder), is_retry=retry)
+                labelling = Labelling(client, document, folder)
+                if not resume:  # what is gone on with may have begun already
+                    labelling.require_formats()
+                report = _run(labelling, is_retry=retry)
         except NotADataset:
             if not resume:
                 folder.abandon()

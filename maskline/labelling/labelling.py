@@ -73,6 +73,19 @@ class Labelling:
         self._folder = folder
         self._stopping = threading.Event()
 
+    def require_formats(self) -> None:
+        """Return if the service can export into all formats that are asked for, or can't tell.
+
+        Raises:
+            UnknownFormat: there is one that it does not know.
+            MasklineError: the service refuses, or can't be reached.
+        """
+        wanted = set(self._document.formats) - {MASKS}
+        known = self._client.batches.export_formats() if wanted else ()
+        unknown = ", ".join(map(repr, sorted(wanted.difference(known))))
+        if known and unknown:  # before a worker has told, none is known
+            raise UnknownFormat(f"there is no format {unknown}; there are: {', '.join((MASKS, *known))}")
+
     def run(self, on_update: Callable[[BatchResource], None], *, is_retry: bool = False) -> Report:
         """Upload, wait and download, side by side; ``on_update`` is called with each look at the batch.
 
@@ -83,11 +96,8 @@ class Labelling:
             MasklineError: the service refuses, or can't be reached; it can be gone on.
             NotADataset: the source can't be read as a whole, or nothing in it can be labelled.
             OSError: a file can't be read or written.
-            UnknownFormat: the service can't export into one that is asked for; nothing was begun.
         """
         batches = self._client.batches
-        if self._folder.batch_id is None:
-            self._require_formats()
         with ExitStack() as stack:
             known = batches.get(self._folder.batch_id) if self._folder.batch_id else None
             sourced: Iterable[Sourced] = ()
@@ -103,13 +113,6 @@ class Labelling:
         if batch.state is not BatchStatus.SUCCEEDED:
             raise BatchDidNotSucceed(batch)
         return self._report(batch)
-
-    def _require_formats(self) -> None:
-        wanted = set(self._document.formats) - {MASKS}
-        known = self._client.batches.export_formats() if wanted else ()
-        unknown = ", ".join(map(repr, sorted(wanted.difference(known))))
-        if known and unknown:  # before a worker has told, none is known
-            raise UnknownFormat(f"there is no format {unknown}; there are: {', '.join((MASKS, *known))}")
 
     def _create(self) -> BatchResource:
         batch = self._client.batches.create(

@@ -17,7 +17,6 @@ from maskline.settings import Settings
 _REMOTE = ("s3://", "gs://")
 _WILD = frozenset("*?[")
 
-
 _KINDS = {
     ".jsonl": SourceKind.LINES,
     ".json": SourceKind.COCO,

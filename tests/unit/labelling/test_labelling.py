@@ -246,9 +246,11 @@ def test_a_format_that_no_worker_knows(
 ) -> None:
     service.world.directory.publish("w", [], 60, export_formats=("coco", "voc"))
     out = begun_with(document(photos, MASKS, "voc", "coc"), tmp_path / "out")
-    with pytest.raises(UnknownFormat, match="there is no format 'coc'; there are: masks, coco, voc"):
-        run(out, client)
-    assert not service.world.batches.all("default")
+    with resumed(out, client) as begun:
+        with pytest.raises(UnknownFormat, match="there is no format 'coc'; there are: masks, coco, voc"):
+            begun.require_formats()
+        assert not service.world.batches.all("default")
+        assert list(begun.run(lambda batch: None).failed_exports) == ["coc"]
 
 
 def test_names_that_can_not_be_shown(client: Client, tmp_path: Path) -> None:
