@@ -4,7 +4,6 @@ Small images through the whole service, against a bare loop of the same model; a
 and what it costs in time, memory and Redis; a worker that is killed again and again.
 """
 
-import importlib.util
 import json
 import os
 import signal
@@ -20,7 +19,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import redis
-from numpy.typing import NDArray
 from PIL import Image
 
 from bench.figure import Figure, print_figures
@@ -28,6 +26,7 @@ from bench.memory import forget_peak, peak_mb
 from maskline import Client
 from maskline.batch_resources import BatchResource, BatchStatus, NewBatch
 from maskline.catalog import load_catalog
+from maskline.cli.demo import photos
 from maskline.image_header import ImageLimits
 from maskline.local import Stack
 from maskline.requests import Prompt, Subtask
@@ -250,15 +249,10 @@ def _bare_s(images: list[bytes]) -> float:
     return (time.perf_counter() - began) / len(images)
 
 
-def _photo(name: str) -> NDArray[np.uint8]:
-    """One of scikit-image's, which is found, not imported: only its photos are wanted."""
-    spec = importlib.util.find_spec("skimage")
-    assert spec is not None
-    assert spec.origin is not None
-    return np.asarray(Image.open(Path(spec.origin).parent / "data" / name).convert("RGB"))
-
-
-_PHOTOS = tuple(map(_photo, ("coffee.png", "chelsea.png", "astronaut.png")))
+_PHOTOS = tuple(
+    np.asarray(Image.open(photos() / name).convert("RGB"))
+    for name in ("coffee.png", "chelsea.png", "astronaut.png")
+)
 
 
 def _picture(number: int) -> bytes:

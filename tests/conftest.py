@@ -1,11 +1,11 @@
 """What all tests share: pictures, and processes that Ctrl-C reaches."""
 
-import importlib.util
 import signal
 from pathlib import Path
 
 import pytest
 
+from maskline.cli import demo
 from tests.factories import encoded, picture
 
 # A shell that runs the tests in the background has it ignored, and processes inherit that.
@@ -15,10 +15,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """The folder with scikit-image's photos."""
-    spec = importlib.util.find_spec("skimage")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "data"
+    return demo.photos()
 
 
 @pytest.fixture(scope="session")

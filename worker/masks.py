@@ -46,7 +46,7 @@ class Composer:
         self._best = np.zeros((0, 0), np.float32)
         self._best_id = np.zeros((0, 0), np.uint8 if max_id <= MAX_PALETTE_ID else np.uint16)
         self._highest_id = BACKGROUND_ID
-        self._is_whole = False
+        self._has_own_planes = False  # the first mask's are its caller's
 
     def add(self, category_id: int, probabilities: Probabilities, x: int = 0, y: int = 0) -> None:
         """Count a category's probabilities.
@@ -65,7 +65,7 @@ class Composer:
         if not self._window.area:
             self._begin(category_id, probabilities, window)
             return
-        if not self._is_whole:
+        if not self._has_own_planes:
             self._see_all()
         best, best_id = self._best[window.slices], self._best_id[window.slices]
         may_tie = category_id < self._highest_id
@@ -86,7 +86,7 @@ class Composer:
 
     def _see_all(self) -> None:
         self._best, self._best_id = (self._in_image(plane) for plane in (self._best, self._best_id))
-        self._window, self._is_whole = self._image, True
+        self._window, self._has_own_planes = self._image, True
 
     def _in_image(self, plane: NDArray[Number]) -> NDArray[Number]:
         """A copy of a plane, with zeros where it has no pixels."""

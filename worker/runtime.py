@@ -146,7 +146,7 @@ class Runtime:
             ),
             job_expiry_s=settings.job_expiry,
         )
-        cards = self._registry.cards()
+        cards, formats = self._registry.cards(), format_names()
         chunks = RedisChunkStore(connection)
         self._chunk_keeper = ChunkKeeper(
             chunks,
@@ -203,7 +203,7 @@ class Runtime:
                 "pulse",
                 _PULSE_S,
                 lambda: self._directory.publish(
-                    self.name, cards, _PULSE_S * _PULSES_PER_LIFE, export_formats=format_names()
+                    self.name, cards, _PULSE_S * _PULSES_PER_LIFE, export_formats=formats
                 ),
             ),
             Periodic("rebuilder", _REBUILD_S, rebuilder.rebuild_if_lost),

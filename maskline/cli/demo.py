@@ -15,7 +15,7 @@ from maskline.local import Stack, StackError
 from maskline.requests import Prompt
 
 # A cup of coffee, by Rachel Michetti, public domain (CC0); scikit-image ships it.
-PHOTO = "data/coffee.png"
+PHOTO = "coffee.png"
 PROMPTS = (
     Prompt(label="coffee", box=(192, 88, 374, 200), points=((230, 165), (250, 120), (280, 150), (320, 165))),
     Prompt(label="spoon", box=(320, 250, 412, 368), points=((365, 305), (390, 290))),
@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Start the service, segment a photo, save its masks, and stop the service."""
     data_dir = out / "service"
-    photo = _photo()
+    photo = photos() / PHOTO
     to_people.print("Starting Redis, S3, a worker and the API …")
     with Stack(data_dir) as stack, Client(stack.url, stack.api_key) as client:
         to_people.print(f"The service runs at {stack.url}; submitting {photo.name} …")
@@ -51,8 +51,13 @@ def command(
         to_people.print(f"  {file.resolve()}", highlight=False, soft_wrap=True)
 
 
-def _photo() -> Path:
-    spec = importlib.util.find_spec("skimage")  # found, not imported: only its photo is wanted
+def photos() -> Path:
+    """The folder of scikit-image's photos.
+
+    Raises:
+        StackError: it is not installed.
+    """
+    spec = importlib.util.find_spec("skimage")  # found, not imported: only its photos are wanted
     if spec is None or spec.origin is None:
         raise StackError("the photo comes with scikit-image; install it with: pip install 'maskline[demo]'")
-    return Path(spec.origin).parent / PHOTO
+    return Path(spec.origin).parent / "data"

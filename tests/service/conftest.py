@@ -7,7 +7,9 @@ import httpx
 import pytest
 
 from maskline import Client
+from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.local import Stack
+from maskline.settings import Settings
 
 QUICK = {
     "MASKLINE_LEASE": "2",
@@ -41,6 +43,12 @@ def http(stack: Stack) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {stack.api_key}"}
     with httpx.Client(base_url=stack.url, headers=headers, timeout=60) as connected:
         yield connected
+
+
+@pytest.fixture(scope="session")
+def artifacts(stack: Stack) -> S3ArtifactStore:
+    """Its S3."""
+    return S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
 
 
 @pytest.fixture

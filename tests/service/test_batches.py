@@ -17,7 +17,6 @@ from maskline import Client, Prompt
 from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.batch_results import ItemError, ItemResult
 from maskline.local import Stack
-from maskline.settings import Settings
 from tests.factories import DISC_BOX, encoded, picture
 from tests.service.test_faults import until
 
@@ -128,9 +127,10 @@ def test_an_item_is_labelled_as_a_job_is(http: httpx.Client, client: Client) -> 
     assert (summary["succeeded"], summary["categories"][0]["displayName"]) == (7, "disc")
 
 
-def test_what_is_wrong_with_an_item_is_its_own_fault(http: httpx.Client, stack: Stack, disc: bytes) -> None:
-    store = S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
-    store.put("batch/disc.png", disc, "image/png", bucket="imports")
+def test_what_is_wrong_with_an_item_is_its_own_fault(
+    http: httpx.Client, artifacts: S3ArtifactStore, disc: bytes
+) -> None:
+    artifacts.put("batch/disc.png", disc, "image/png", bucket="imports")
     good = {"id": "good", "image": "s3://imports/batch/disc.png"}
     wrong: list[tuple[Any, str]] = [
         ("no json", "malformed_request"),

@@ -17,7 +17,6 @@ from maskline.adapters.s3_artifacts import S3ArtifactStore
 from maskline.jobs import JobState
 from maskline.local import Stack
 from maskline.requests import Priority
-from maskline.settings import Settings
 from tests.factories import DISC_BOX, OF_EVERY_MODEL, disc_mask, encoded, picture
 
 DISC = Prompt(label="disc", box=DISC_BOX)
@@ -102,9 +101,8 @@ def test_every_form_of_a_submission_is_the_same_job(http: httpx.Client, disc: by
     assert answer.headers["location"] == f"/v1/jobs/{job['id']}"
 
 
-def test_an_image_in_an_open_bucket_is_taken(client: Client, stack: Stack, disc: bytes) -> None:
-    store = S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
-    store.put("set/disc.png", disc, "image/png", bucket="imports")
+def test_an_image_in_an_open_bucket_is_taken(client: Client, artifacts: S3ArtifactStore, disc: bytes) -> None:
+    artifacts.put("set/disc.png", disc, "image/png", bucket="imports")
     job = client.submit("s3://imports/set/disc.png", prompts=[DISC])
     done = client.wait(job.id, timeout=60)
     assert (done.width, done.height) == (96, 64)

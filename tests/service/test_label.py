@@ -23,7 +23,6 @@ from maskline.client import ApiError
 from maskline.labelling.folder import ERRORS, PROBLEMS, RESULTS, SUMMARY
 from maskline.local import Stack
 from maskline.local.stack import IMPORT_BUCKET
-from maskline.settings import Settings
 from tests.factories import picture
 from worker.exporting.registry import format_names
 
@@ -260,14 +259,13 @@ def test_what_is_wrong_is_told_and_the_rest_goes_on(label: Label, many: Path, tm
 
 
 def test_prompts_that_a_source_in_a_bucket_could_not_give_are_told(
-    label: Label, stack: Stack, dataset: Path, tmp_path: Path
+    label: Label, artifacts: S3ArtifactStore, dataset: Path, tmp_path: Path
 ) -> None:
     document = json.loads((dataset / "boxes.json").read_text())
     document["annotations"].append({**document["annotations"][0], "id": 99, "bbox": [9000, 9000, 10, 10]})
-    store = S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
-    store.put("told/boxes.json", json.dumps(document).encode(), "application/json", bucket=IMPORT_BUCKET)
+    artifacts.put("told/boxes.json", json.dumps(document).encode(), "application/json", bucket=IMPORT_BUCKET)
     for name in BOXES:
-        store.put(f"told/{name}", (dataset / name).read_bytes(), "image/png", bucket=IMPORT_BUCKET)
+        artifacts.put(f"told/{name}", (dataset / name).read_bytes(), "image/png", bucket=IMPORT_BUCKET)
     out = tmp_path / "labels"
     code, _, err = ended(label(f"s3://{IMPORT_BUCKET}/told/boxes.json", "--out", out))
     assert code == 0, err
@@ -277,7 +275,7 @@ def test_prompts_that_a_source_in_a_bucket_could_not_give_are_told(
     assert f"annotation 99: {problem['message']}" in err
 
 
-def test_failed_items_are_tried_anew(label: Label, stack: Stack, tmp_path: Path) -> None:
+def test_failed_items_are_tried_anew(label: Label, artifacts: S3ArtifactStore, tmp_path: Path) -> None:
     manifest = tmp_path / "items.jsonl"
     Image.fromarray(picture()).save(tmp_path / "here.png")
     lines = [{"id": "here", "image": "here.png"}, {"id": "later", "image": f"s3://{IMPORT_BUCKET}/later.png"}]
@@ -286,8 +284,7 @@ def test_failed_items_are_tried_anew(label: Label, stack: Stack, tmp_path: Path)
     assert ended(label(manifest, *DISC, "--out", out, "--format", "coco"))[0] == 1
     assert [one["id"] for one in lines_of(out / ERRORS)] == ["later"]
     assert [one["id"] for one in lines_of(out / RESULTS)] == ["here"]
-    store = S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
-    store.put("later.png", (tmp_path / "here.png").read_bytes(), "image/png", bucket=IMPORT_BUCKET)
+    artifacts.put("later.png", (tmp_path / "here.png").read_bytes(), "image/png", bucket=IMPORT_BUCKET)
     code, _, err = ended(label("--resume", "--retry", "--out", out))
     assert code == 0, err
     assert lines_of(out / ERRORS) == []

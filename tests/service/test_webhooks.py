@@ -141,10 +141,12 @@ def test_every_job_is_told_to_the_tenant_s_webhooks_with_both_secrets_of_a_rotat
     assert received.empty()
 
 
-def test_a_batch_is_told_of(stack: Stack, client: Client, http: httpx.Client, listener: Listener) -> None:
+def test_a_batch_is_told_of(
+    artifacts: S3ArtifactStore, client: Client, http: httpx.Client, listener: Listener
+) -> None:
     url, received, _ = listener
-    store = S3ArtifactStore.from_settings(Settings.from_env(stack.environment))
-    store.put("told.jsonl", b'{"content": "gs://imports/none.png"}\n', "text/plain", bucket="imports")
+    lines = b'{"content": "gs://imports/none.png"}\n'
+    artifacts.put("told.jsonl", lines, "text/plain", bucket="imports")
     batch: dict[str, Any] = {
         "displayName": "Told of",
         "model": "projects/p/locations/l/models/grabcut",
