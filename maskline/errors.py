@@ -346,7 +346,7 @@ class OutOfMemory(ModelError):
 
 
 class DeviceUnavailable(ModelError):
-    """The worker's settings name a device that its machine does not have."""
+    """The worker's settings, or the model's catalog entry, name a device that its machine does not have."""
 
     code = "device_unavailable"
 

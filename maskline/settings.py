@@ -34,6 +34,12 @@ Origin = Annotated[
     Right("give SCHEME://HOST or SCHEME://HOST:PORT in small letters, without a path"),
 ]
 Seconds = Annotated[float, Field(gt=0)]
+Device = Annotated[
+    str,
+    Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$"),
+    Right("give cpu, mps, cuda, or one of several GPUs, such as cuda:1"),
+]
+"""As torch names it."""
 
 
 class SettingsError(Exception):
@@ -110,7 +116,7 @@ class Settings(BaseModel):
     decoding, rendering and storing."""
     weights_dir: Path = Path("~/.cache/maskline/weights")
     """Folder of downloaded weights."""
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] | None = None
+    device: Device | None = None
     """Where models run: `cpu`, `mps`, `cuda` or `cuda:1`; unset: the best that is there."""
     embedding_cache_bytes: Annotated[int, Field(ge=0)] = 512 * 1024 * 1024
     """Memory for each model's image embeddings, so that further prompts on an image cost little."""

@@ -26,10 +26,13 @@ def choose_device(wanted: str | None) -> torch.device:
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceUnavailable(
-            f"MASKLINE_DEVICE: there is no {wanted}; {torch.cuda.device_count()} GPUs are seen"
+            f"there is no {wanted}, the device that the worker or the model's catalog entry names; "
+            f"GPUs seen: {torch.cuda.device_count()}"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceUnavailable("MASKLINE_DEVICE: this worker has no mps")
+        raise DeviceUnavailable(
+            "there is no mps, the device that the worker or the model's catalog entry names"
+        )
     return device
 
 

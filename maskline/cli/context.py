@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +28,7 @@ from maskline.datasets.source import NotADataset
 from maskline.errors import WeightsUnusable
 from maskline.local import StackError
 from maskline.plain_words import tell
-from maskline.settings import SettingsError
+from maskline.settings import Device, SettingsError
 
 EXIT_CODES = {
     0: "done",
@@ -68,6 +68,18 @@ def connect(url: str | None, api_key: str | None) -> Client:
         except (ValueError, KeyError) as error:
             raise OSError(f"{SERVICE_FILE} is damaged; give --url and --api-key") from error
     return Client(url or DEFAULT_URL, api_key)
+
+
+def read_device(text: str) -> str:
+    """The name of a device, of an option.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    try:
+        return TypeAdapter[str](Device).validate_python(text)
+    except ValidationError as error:
+        raise typer.BadParameter(tell(error)) from error
 
 
 def remark(text: str) -> None:

@@ -24,6 +24,7 @@ from maskline.cli.context import (
     connect,
     print_json,
     print_table,
+    read_device,
     remark,
     results,
     to_people,
@@ -242,6 +243,14 @@ def add_model(
     labels: Annotated[
         LabelList | None, typer.Option(help="For transformers: its classes; else its config.json names them.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            parser=read_device,
+            metavar="DEVICE",
+            help="Where it runs: cpu, mps, cuda or cuda:1; else where the worker's models do.",
+        ),
+    ] = None,
     variant: Annotated[Variant | None, typer.Option(help="For sam, which needs it: its size.")] = None,
     subtask: Annotated[
         list[Subtask] | None, typer.Option(help="For transformers: what it does; may come again.")
@@ -273,7 +282,11 @@ def add_model(
             "sha256": sha256,
         },
         "labels": labels,
-        "options": {"variant": variant, "subtasks": [one.value for one in subtask] if subtask else None},
+        "options": {
+            "variant": variant,
+            "subtasks": [one.value for one in subtask] if subtask else None,
+            "device": device,
+        },
     }
     try:
         add_to_catalog(catalog, ModelSpec.model_validate(_without_none(entry)))

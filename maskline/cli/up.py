@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from maskline.cli.context import results, to_people
+from maskline.cli.context import read_device, results, to_people
 from maskline.local import Stack
 from maskline.local.ports import next_free_port
 from maskline.local.stack import EXPORT_BUCKET, IMPORT_BUCKET
@@ -20,16 +20,29 @@ def command(
         int, typer.Option(help="Port of the API; the next free one if it is taken.")
     ] = DEFAULT_PORT,
     data_dir: Annotated[Path, typer.Option(help="Folder that keeps everything.")] = Path("maskline-data"),
-    workers: Annotated[int, typer.Option(help="Workers to start.", min=1)] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Workers to start; else one, or one for each --device.", min=1)
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            parser=read_device,
+            metavar="DEVICE",
+            help="Where a worker's models run: cpu, mps, cuda or cuda:1. May come again, for more workers.",
+        ),
+    ] = None,
 ) -> None:
     """Run Redis, S3, a worker and the API on this machine, until Ctrl-C."""
+    devices = device or []
+    if workers is not None and workers < len(devices):
+        raise typer.BadParameter(f"{len(devices)} devices need as many --workers, or none given")
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
     free = next_free_port(port)
     if free != port:
         to_people.print(f"Port {port} is taken; using {free}.")
-    stack = Stack(data_dir, port=free, workers=workers)
+    stack = Stack(data_dir, port=free, workers=workers or len(devices) or 1, devices=devices)
     stack.on_restart = lambda name: to_people.print(f"{name} ended; starting it again.")
     with stack:
         _tell(stack)

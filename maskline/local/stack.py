@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -43,13 +43,16 @@ class Stack:
         *,
         port: int | None = None,
         workers: int = 1,
+        devices: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """``data_dir``: keeps everything; ``port``: of the API, None for a free one; ``environment``: further
+        """``data_dir``: keeps everything; ``port``: of the API, None for a free one; ``devices``: where the
+        workers' models run, handed out in turn; none: where the environment says; ``environment``: further
         settings of Maskline's, by their variables."""
         self._data_dir = data_dir.resolve()
         self._port = port or free_port()
         self._workers = workers
+        self._devices = devices
         self._extra_environment = dict(environment or {})
         self._lock: IO[str] | None = None
         self._watcher: Watcher | None = None
@@ -167,11 +170,16 @@ class Stack:
         return Process(
             name=f"worker-{number}",
             command=[sys.executable, "-m", "worker"],
-            environment=self.environment,
+            environment={**self.environment, **self._device_of(number)},
             is_ready=lambda: True,  # the API says when the workers are there
             log_file=self.log_dir / f"worker-{number}.log",
             grace_s=grace_s,
         )
+
+    def _device_of(self, number: int) -> dict[str, str]:
+        if not self._devices:
+            return {}
+        return {"MASKLINE_DEVICE": self._devices[(number - 1) % len(self._devices)]}
 
     def _api(self) -> Process:
         bind = f"{HOST}:{self._port}"

@@ -119,6 +119,16 @@ def test_a_wrong_setting_is_told_before_anything_starts(tmp_path: Path) -> None:
         pass
 
 
+def test_devices_are_handed_out_to_the_workers_in_turn(tmp_path: Path) -> None:
+    with Stack(tmp_path / "data", workers=3, devices=("cpu", "cuda:1")) as stack:
+        environments = [
+            Path(f"/proc/{stack.process(f'worker-{number}').pid}/environ").read_text().split("\0")
+            for number in (1, 2, 3)
+        ]
+    devices = [[one for one in each if one.startswith("MASKLINE_DEVICE=")] for each in environments]
+    assert devices == [["MASKLINE_DEVICE=cpu"], ["MASKLINE_DEVICE=cuda:1"], ["MASKLINE_DEVICE=cpu"]]
+
+
 def test_a_job_whose_worker_is_killed_succeeds_once(own_stack: Stack, coffee: bytes) -> None:
     with Client(own_stack.url, own_stack.api_key) as client:
         job = client.submit(coffee, parameters=SLOW)

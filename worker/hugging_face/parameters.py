@@ -1,23 +1,19 @@
 """What can be asked of a ``transformers`` model, and what its catalog entries say."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from maskline.requests import Subtask
-from maskline.wire import WireModel
 from worker.family import CommonParameters
+from worker.torch_options import TorchOptions
 
 
-class Options(WireModel):
+class Options(TorchOptions):
     """What a catalog entry of this family says."""
 
     subtasks: Annotated[tuple[Subtask, ...], Field(min_length=1)] = (Subtask.SEMANTIC,)
     """What the model was trained for; the first is the default."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights and the computation; what comes out is always computed with in float32."""
-    compile: bool = False
-    """Whether the model goes through ``torch.compile``."""
 
 
 class Parameters(CommonParameters):

@@ -1,24 +1,19 @@
 """What can be asked of Segment Anything, and what its catalog entries say."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from maskline.wire import WireModel
 from worker.family import CommonParameters
+from worker.torch_options import TorchOptions
 
 VARIANTS = ("vit_b", "vit_l", "vit_h")
 
 
-class Options(WireModel):
+class Options(TorchOptions):
     """What a catalog entry of this family says."""
 
     variant: str
     """A key of ``segment_anything.sam_model_registry``: one of ``VARIANTS``."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the image encoder's weights and computation; all that comes after it is in float32."""
-    compile: bool = False
-    """Whether the image encoder goes through ``torch.compile``."""
 
 
 class Everything(WireModel):

@@ -51,7 +51,7 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
     with RandomStartLeftOut():
         model = sam_model_registry[variant]()
     load_state(model, path, f"Segment Anything {variant}")
-    device = choose_device(resources.device)
+    device = choose_device(options.device or resources.device)
     if device.type == "cpu" and not options.compile:
         attend_in_parts(model.image_encoder)
     model.image_encoder = Encoder(
@@ -59,7 +59,8 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
     )
     shared = None
     if resources.shelf is not None:
-        encoder = f"{fingerprint(model.image_encoder)} {options.model_dump_json()} {device.type}"
+        computed = options.model_dump_json(exclude={"device"})
+        encoder = f"{fingerprint(model.image_encoder)} {computed} {device.type}"
         shared = SharedEmbeddings(resources.shelf, encoder, device)
     return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes, shared)
 

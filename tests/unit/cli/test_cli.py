@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from maskline.catalog import load_catalog
 from maskline.cli import app, main
 from maskline.cli.context import EXIT_CODES
 from maskline.cli.prompts import read_prompts
@@ -493,6 +494,7 @@ def test_a_model_of_ones_own_is_added_and_listed_with_its_weights(maskline: Mask
         ("transformers --path file", "file is a file; the weights of transformers are a folder"),
         ("transformers --path folder --variant vit_b", "--variant is not for transformers"),
         ("transformers --weights-url https://a.test/b", "--weights-url is not for transformers"),
+        ("sam --path file --variant vit_b --device gpu", "give cpu, mps, cuda, or one of several GPUs"),
         ("transformers --path folder --labels ade", "'ade' is not one of 'ade20k', 'coco_panoptic'"),
         ("transformers --hub name", "weights.hub: give the name of a model on the hub, as OWNER/NAME"),
         ("grabcut", "'grabcut' is not one of 'sam', 'transformers'"),
@@ -508,6 +510,29 @@ def test_a_model_that_can_not_work_is_not_added(
     assert (ended.code, ended.out) == (2, "")
     assert told in " ".join(ended.told.replace("│", " ").split())
     assert not Path("own.yaml").exists()
+
+
+def test_a_model_is_added_with_its_device(maskline: Maskline, tmp_path: Path) -> None:
+    catalog = tmp_path / "own.yaml"
+    options = ("--family", "transformers", "--hub", "a/b", "--device", "cuda:1", "--catalog", catalog)
+    assert maskline("models", "add", "mine", *options).code == 0
+    assert load_catalog(catalog)["mine"].options == {"device": "cuda:1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--device cpu --device cuda0", "'--device': give cpu, mps, cuda, or one of several GPUs"),
+        ("--workers 1 --device cuda:0 --device cuda:1", "2 devices need as many --workers, or none given"),
+    ],
+)
+def test_devices_that_no_worker_can_take_start_nothing(
+    maskline: Maskline, tmp_path: Path, options: str, told: str
+) -> None:
+    ended = maskline("up", "--data-dir", tmp_path / "data", *options.split())
+    assert ended.code == 2
+    assert told in " ".join(ended.told.replace("│", " ").split())
+    assert not (tmp_path / "data").exists()
 
 
 def test_to_take_the_place_of_a_shipped_model_is_told(maskline: Maskline, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -10,44 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from torch.nn import functional
 
 from maskline.catalog import ModelSpec, Weights
+from maskline.errors import DeviceUnavailable
 from maskline.requests import Prompt, Subtask
 from maskline.weights import WeightStore
+from tests.ellipses import SIDE, Scene, make_scene, overlap
 from tests.unit.worker.families.test_sam import small
 from worker.families.sam import Parameters, describe, load
-from worker.family import CategoryMap, Image, Resources, Segmentation, SegmentationInput, Segmenter
+from worker.family import CategoryMap, Resources, Segmentation, SegmentationInput, Segmenter
 
-SIDE = 256
 STEPS = 30
 SCENES, SEEN = 30, 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """An ellipse in noise, its mask, and a box that is somewhat too large."""
-
-    image: Image
-    mask: NDArray[np.bool_]
-    box: tuple[float, float, float, float]
-
-
-def make_scene(rng: np.random.Generator) -> Scene:
-    rows, columns = np.mgrid[:SIDE, :SIDE]
-    x, y = rng.uniform(70, SIDE - 70, 2)
-    a, b = rng.uniform(25, 60, 2)
-    mask = ((columns - x) / a) ** 2 + ((rows - y) / b) ** 2 <= 1
-    image = rng.integers(0, 60, (SIDE, SIDE, 3), np.uint8)
-    image[mask] += 150
-    left, top, right, bottom = np.clip(
-        np.array([x - a, y - b, x + a, y + b]) + rng.uniform(0, 60, 4) * [-1, -1, 1, 1], 0, SIDE - 1
-    ).tolist()
-    return Scene(image=image, mask=mask, box=(left, top, right, bottom))
 
 
 def teach(model: Sam, scenes: list[Scene]) -> None:
@@ -107,8 +84,8 @@ def entry(checkpoint: Path, **options: Any) -> ModelSpec:
     )
 
 
-def loaded(checkpoint: Path, **options: Any) -> Segmenter:
-    resources = Resources(weights=WeightStore(checkpoint.parent), device="cpu")
+def loaded(checkpoint: Path, workers_device: str = "cpu", **options: Any) -> Segmenter:
+    resources = Resources(weights=WeightStore(checkpoint.parent), device=workers_device)
     return load(entry(checkpoint, **options), resources)
 
 
@@ -124,11 +101,6 @@ def ask(model: Segmenter, scene: Scene) -> Segmentation:
     return segmentation
 
 
-def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Intersection over union."""
-    return float((one & other).sum() / (one | other).sum())
-
-
 def test_bfloat16_gives_nearly_the_masks_of_float32(checkpoint: Path, scenes: list[Scene]) -> None:
     exact, rounded = loaded(checkpoint), loaded(checkpoint, dtype="bfloat16")
     for scene in scenes[SEEN:]:
@@ -136,6 +108,13 @@ def test_bfloat16_gives_nearly_the_masks_of_float32(checkpoint: Path, scenes: li
         assert overlap(one.mask, scene.mask) > 0.85, "the test's model has learned nothing"
         assert overlap(one.mask, other.mask) > 0.99
         assert not np.array_equal(ask(exact, scene).confidence_map, ask(rounded, scene).confidence_map)
+
+
+def test_the_entrys_device_comes_before_the_workers(checkpoint: Path, scenes: list[Scene]) -> None:
+    assert ask(loaded(checkpoint, "cuda:77", device="cpu"), scenes[0]).segments
+    for workers, options in (("cuda:77", {}), ("cpu", {"device": "cuda:77"})):
+        with pytest.raises(DeviceUnavailable, match="there is no cuda:77"):
+            loaded(checkpoint, workers, **options)
 
 
 def test_only_the_encoder_is_in_bfloat16(checkpoint: Path) -> None:

@@ -100,6 +100,14 @@ def test_other_images_weights_and_options_have_other_embeddings(folder: Path) ->
     assert len(list(artifacts.keys("embeddings/"))) == 4
 
 
+def test_an_embedding_is_of_no_one_device_of_a_kind(folder: Path) -> None:
+    artifacts = MemoryArtifactStore()
+    first, second = Worker(folder / "one.pth", artifacts), Worker(folder / "one.pth", artifacts, device="cpu")
+    first.ask()
+    second.ask()
+    assert (first.encoded, second.encoded) == (1, 0)
+
+
 def without(content: bytes, name: str) -> bytes:
     return save_tensors({known: value for known, value in load_tensors(content).items() if known != name})
 

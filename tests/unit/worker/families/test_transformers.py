@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from maskline.catalog import ModelSpec, load_catalog
-from maskline.errors import ImageUnreadable, WeightsUnusable
+from maskline.errors import DeviceUnavailable, ImageUnreadable, WeightsUnusable
 from maskline.requests import Subtask
 from maskline.weights import WeightStore
 from tests import tiny_transformers as tiny
@@ -342,6 +342,12 @@ def test_entries_that_do_not_fit(tmp_path: Path, fields: dict[str, Any], message
     tiny.save(tiny.beit, tmp_path)
     with pytest.raises(WeightsUnusable, match=message):
         load_entry(entry(tmp_path, [Subtask.SEMANTIC], **fields))
+
+
+def test_the_entrys_device_comes_before_the_workers(tmp_path: Path) -> None:
+    tiny.save(tiny.beit, tmp_path)
+    with pytest.raises(DeviceUnavailable, match="there is no cuda:77"):
+        load_entry(entry(tmp_path, [], options={"device": "cuda:77"}))
 
 
 def test_an_image_too_narrow_for_the_models_preparation_is_told(tmp_path: Path) -> None:
