@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from maskline.errors import DeviceUnavailable, OutOfMemory
 
 T = TypeVar("T")
+N = TypeVar("N", bound=np.generic)
 
 
 def choose_device(wanted: str | None) -> torch.device:
@@ -51,7 +52,7 @@ def memory_errors_told(what: str) -> Iterator[None]:
         ) from error
 
 
-def in_halves(work: Callable[[NDArray[np.float64]], T], rows: NDArray[np.float64]) -> list[T]:
+def in_halves(work: Callable[[NDArray[N]], T], rows: NDArray[N]) -> list[T]:
     """``work`` on all rows at once; where memory does not do, on each half of them, and so on.
 
     Raises:

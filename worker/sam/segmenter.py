@@ -1,22 +1,20 @@
 """Segment Anything (Kirillov et al., ICCV 2023), by the ``segment-anything`` package.
 
-The encoder's embedding of an image is kept, so that further prompts on it cost the decoder alone. Prompts of
-one form go through the decoder together. Masks stay at the decoder's 256 x 256 until it is known which are
-wanted; only these are brought to the image's size, one at a time.
+The encoder's embedding of an image is kept, so that further prompts on it cost the decoder alone. Masks stay
+at the decoder's 256 x 256 until it is known which are wanted; only these are brought to the image's size, one
+at a time.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 
 from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
-from maskline.requests import Prompt, PromptKind
+from maskline.requests import Prompt
 from worker.checkpoint import RandomStartLeftOut, load_state
 from worker.family import (
     Image,
@@ -26,12 +24,11 @@ from worker.family import (
     Segmenter,
 )
 from worker.sam.attention import attend_in_parts
-from worker.sam.decoder import decode
 from worker.sam.embedding import Embedding, SharedEmbeddings, fingerprint
 from worker.sam.encoder import Encoder
 from worker.sam.everything import find_everything
-from worker.sam.mask_input import encode_masks
 from worker.sam.parameters import Options, Parameters
+from worker.sam.prompt_decoder import decode_prompts
 from worker.sam.visible import visible_part
 from worker.segmentation_builder import SegmentationBuilder, segment_labels
 from worker.sized_cache import SizedCache
@@ -63,14 +60,6 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
         encoder = f"{fingerprint(model.image_encoder)} {computed} {device.type}"
         shared = SharedEmbeddings(resources.shelf, encoder, device)
     return SegmentAnything(SamPredictor(model.to(device)), resources.embedding_cache_bytes, shared)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Decoded:
-    """A prompt's mask: its logits as the decoder gives them, (256, 256), and its predicted quality."""
-
-    logits: torch.Tensor
-    score: float
 
 
 class SegmentAnything:
@@ -141,11 +130,12 @@ class SegmentAnything:
         builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
         predictor = self._predictor
         sizes = predictor.input_size, predictor.original_size
-        for prompt, decoded in zip(prompts, self._decode(prompts, parameters), strict=True):
+        decoded = decode_prompts(predictor, prompts, parameters.multimask_output)
+        for label, one in zip(labels, decoded, strict=True):
             window, likely = visible_part(
-                predictor.model, decoded.logits, *sizes, parameters.confidence_threshold
+                predictor.model, one.logits, *sizes, parameters.confidence_threshold
             )
-            builder.add(prompt.label, likely, x=window.left, y=window.top, score=decoded.score)
+            builder.add(label, likely, x=window.left, y=window.top, score=one.score)
         return builder.build()
 
     def _segment_everything(self, image: Image, parameters: Parameters) -> Segmentation:
@@ -157,52 +147,3 @@ class SegmentAnything:
             window, inside, likely = one.probabilities(self._predictor.model, parameters.confidence_threshold)
             builder.add(label, likely, x=window.left, y=window.top, inside=inside, score=one.score)
         return builder.build()
-
-    def _decode(self, prompts: Sequence[Prompt], parameters: Parameters) -> list[_Decoded]:
-        """A mask for each prompt.
-
-        Only prompts of one form share a call: points that fill up the shorter ones would change their masks.
-        """
-        forms: defaultdict[tuple[frozenset[PromptKind], int], list[int]] = defaultdict(list)
-        for i, prompt in enumerate(prompts):
-            forms[prompt.kinds, len(prompt.points)].append(i)
-        decoded: dict[int, _Decoded] = {}
-        for (kinds, points), members in forms.items():
-            is_ambiguous = kinds == {PromptKind.POINTS} and points == 1
-            multimask = is_ambiguous if parameters.multimask_output is None else parameters.multimask_output
-            logits, scores = self._run_decoder([prompts[i] for i in members], multimask)
-            best = scores.argmax(dim=1)
-            for row, i in enumerate(members):
-                choice = best[row]
-                decoded[i] = _Decoded(
-                    logits=logits[row, choice],
-                    score=min(max(float(scores[row, choice]), 0.0), 1.0),
-                )
-        return [decoded[i] for i in range(len(prompts))]
-
-    def _run_decoder(self, prompts: Sequence[Prompt], multimask: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, C, 256, 256) and scores (B, C) of prompts of one form."""
-        predictor = self._predictor
-        device = predictor.device
-        points = boxes = masks = None
-        if prompts[0].points:
-            coordinates = np.array([prompt.points for prompt in prompts], np.float64)
-            labels = [[label for _, _, label in prompt.labelled_points] for prompt in prompts]
-            points = (
-                torch.as_tensor(
-                    predictor.transform.apply_coords(coordinates, predictor.original_size),
-                    dtype=torch.float,
-                    device=device,
-                ),
-                torch.as_tensor(labels, dtype=torch.int, device=device),
-            )
-        if prompts[0].box is not None:
-            corners = np.array([prompt.box for prompt in prompts], np.float64)
-            boxes = torch.as_tensor(
-                predictor.transform.apply_boxes(corners, predictor.original_size),
-                dtype=torch.float,
-                device=device,
-            )
-        if prompts[0].mask is not None:
-            masks = encode_masks(predictor, [prompt.mask for prompt in prompts if prompt.mask is not None])
-        return decode(predictor, points=points, boxes=boxes, masks=masks, multimask=multimask)

@@ -30,6 +30,7 @@ from worker.masks import decode_rle, encode_rle
 from worker.packed_mask import PackedMask
 from worker.sam.mask_input import low_resolution_logits
 from worker.sam.point_decoder import PointDecoder
+from worker.sam.prompt_decoder import decode_prompts
 from worker.sam.visible import window_of
 from worker.segmentation_builder import SegmentationBuilder
 
@@ -233,6 +234,63 @@ def test_prompts_together_are_as_prompts_alone(model: Segmenter) -> None:
         [alone] = ask(model, prompt).segments
         assert np.array_equal(segment.mask, alone.mask)
         assert segment.score == pytest.approx(alone.score, abs=1e-6)
+
+
+@pytest.mark.parametrize("most", [100, 3, 1])
+@pytest.mark.parametrize("kind", ["boxes", "points"])
+def test_many_prompts_go_through_the_decoder_in_parts(
+    upstream: dict[str, Sam], monkeypatch: pytest.MonkeyPatch, kind: str, most: int
+) -> None:
+    """``most``: so many have room in the memory."""
+    predictor = SamPredictor(upstream["small"])
+    predictor.set_image(IMAGE)
+    corners = np.random.default_rng(0).uniform(0, 60, (21, 4)) + np.array([0, 0, 60, 60])
+    scaled = torch.as_tensor(predictor.transform.apply_boxes(corners, IMAGE.shape[:2]), dtype=torch.float)
+    if kind == "boxes":
+        prompts = [Prompt(label="thing", box=tuple(row)) for row in corners.tolist()]
+        _, scores, logits = predictor.predict_torch(None, None, scaled, multimask_output=False)
+    else:
+        prompts = [Prompt(label="thing", points=((x, y),)) for x, y, *_ in corners.tolist()]
+        ones = torch.ones(len(prompts), 1)
+        _, scores, logits = predictor.predict_torch(scaled[:, None, :2], ones, multimask_output=True)
+    decoder = predictor.model.mask_decoder
+    forward = decoder.forward
+    together: list[int] = []
+
+    def bounded(*, sparse_prompt_embeddings: torch.Tensor, **others: Any) -> Any:
+        if len(sparse_prompt_embeddings) > most:
+            raise torch.OutOfMemoryError
+        together.append(len(sparse_prompt_embeddings))
+        return forward(sparse_prompt_embeddings=sparse_prompt_embeddings, **others)
+
+    monkeypatch.setattr(decoder, "forward", bounded)
+    with torch.inference_mode():
+        found = decode_prompts(predictor, prompts, None)
+    assert sum(together) == len(prompts)
+    assert max(together) <= min(8, most)
+    for one, each, score in zip(found, logits, scores, strict=True):
+        best = int(score.argmax())
+        assert torch.allclose(one.logits, each[best], atol=1e-5)
+        assert one.score == pytest.approx(min(max(float(score[best]), 0), 1), abs=1e-5)
+
+
+def test_a_prompt_of_many_points_counts_as_several(
+    upstream: dict[str, Sam], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = SamPredictor(upstream["small"])
+    predictor.set_image(IMAGE)
+    together: list[int] = []
+    encode = predictor.model.prompt_encoder.forward
+
+    def counting(points: tuple[torch.Tensor, torch.Tensor], **others: Any) -> Any:
+        together.append(points[0].shape[0] * points[0].shape[1])
+        return encode(points=points, **others)
+
+    monkeypatch.setattr(predictor.model.prompt_encoder, "forward", counting)
+    prompts = [Prompt(label="thing", points=((1, 2),) * 200, point_labels=(1,) * 200) for _ in range(5)]
+    with torch.inference_mode():
+        assert len(decode_prompts(predictor, prompts, None)) == 5
+    assert together == [400, 400, 200]
 
 
 def test_the_most_likely_category_wins_each_pixel(upstream: dict[str, Sam], model: Segmenter) -> None:
