@@ -1,6 +1,6 @@
 """Bilinear resizing with PyTorch's arithmetic, to the last bit, of parts of planes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from worker.strips import strips
 from worker.window import Window
+
+#: Brings a plane (h, w) to a height and width.
+Resize = Callable[[torch.Tensor, tuple[int, int]], torch.Tensor]
 
 
 def resize(plane: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

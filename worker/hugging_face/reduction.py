@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from worker.bilinear import bands, is_exact_by_rows, resize
+from worker import bilinear
+from worker.bilinear import Resize, bands, is_exact_by_rows, resize
 from worker.masks import Probabilities
 
 ClassMap = NDArray[np.uint16]  #: (H, W), indices of classes
@@ -20,11 +21,12 @@ _ROUNDING = 1e-3
 
 
 def most_likely(
-    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize = resize
 ) -> tuple[ClassMap, Probabilities]:
     """The class with the largest score at each pixel, and its probability.
 
-    Equal to ``interpolate(scores[None], size, mode="bilinear", align_corners=False)[0].argmax(0)``.
+    Equal to ``interpolate(scores[None], size, mode="bilinear", align_corners=False)[0].argmax(0)``, unless
+    another ``resize`` is given.
 
     Args:
         scores: float32 (C, h, w).
@@ -34,9 +36,9 @@ def most_likely(
     Returns:
         uint16 (H, W), 0..C-1, of equal scores any; and float32 (H, W), 0..1.
     """
-    if is_exact_by_rows(scores, size):
+    if resize is bilinear.resize and is_exact_by_rows(scores, size):
         return _by_bands(scores.contiguous(), size, are_logits=are_logits)
-    return _by_planes(scores, size, are_logits=are_logits)
+    return _by_planes(scores, size, are_logits=are_logits, resize=resize)
 
 
 class _Best:
@@ -74,7 +76,7 @@ class _Best:
 
 
 def _by_planes(
-    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize = resize
 ) -> tuple[ClassMap, Probabilities]:
     # Bringing the largest logit to size gives no less than the largest of those brought to size.
     best = _Best(size, scores.device, resize(scores.amax(0), size) if are_logits else None)

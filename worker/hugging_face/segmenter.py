@@ -3,9 +3,8 @@
 In a batch an image could come out with other bytes, for the sums of a matrix product depend on its shape.
 """
 
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from torch.nn import functional
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor
 
 from maskline.catalog import ModelSpec
@@ -29,26 +27,16 @@ from worker.family import (
     Segmenter,
     SegmentMask,
 )
+from worker.hugging_face.heads import head_of, of_images, post_processing
 from worker.hugging_face.labels import CONFIG, Labels, labels_in, labels_of
 from worker.hugging_face.parameters import Options, Parameters
-from worker.hugging_face.queries import (
-    NOTHING,
-    Found,
-    FoundSegments,
-    Queries,
-    find_instances,
-    find_regions,
-    without_overlaps,
-)
-from worker.hugging_face.reduction import most_likely
+from worker.hugging_face.queries import FoundSegments
+from worker.hugging_face.reduction import ClassMap
 from worker.masks import Probabilities, to_confidence
 from worker.packed_mask import PackedMask
 from worker.torch_device import choose_device, memory_errors_told
 
-_QUERIES_OURS = {"detr", "mask2former", "maskformer"}  # whose masks are brought to size one at a time
 _ONEFORMER = "oneformer"
-_RF_DETR = "rf_detr"
-_MASK2FORMER_SIDE = 384  # the library brings its masks to this size first
 _LOADERS = (
     ("MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING", "AutoModelForSemanticSegmentation"),
     ("MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING", "AutoModelForUniversalSegmentation"),
@@ -120,9 +108,9 @@ def _model(folder: Path, config: Library, spec: ModelSpec) -> torch.nn.Module:
 
 
 def _require_methods(processor: Library, subtasks: Sequence[Subtask], spec: ModelSpec) -> None:
-    lacking = [subtask for subtask in subtasks if not hasattr(_of_images(processor), _method(subtask))]
+    lacking = [subtask for subtask in subtasks if not hasattr(of_images(processor), post_processing(subtask))]
     if lacking:
-        does = [subtask for subtask in Subtask if hasattr(_of_images(processor), _method(subtask))]
+        does = [subtask for subtask in Subtask if hasattr(of_images(processor), post_processing(subtask))]
         raise WeightsUnusable(
             f"{spec.id}: the model does not do {', '.join(lacking)}; put into its catalog entry: "
             f"options: {{subtasks: [{', '.join(does)}]}}"
@@ -153,7 +141,7 @@ class TransformersSegmenter:
         self._processor = processor
         self._labels = labels
         self._specs = labels.annotation_specs()
-        self._keeps_masks_small = model.config.model_type in _QUERIES_OURS
+        self._head = head_of(model, processor)
 
     def segment(self, inputs: Sequence[SegmentationInput]) -> list[Segmentation]:
         """The segmentation of each image."""
@@ -168,11 +156,17 @@ class TransformersSegmenter:
 
     def _segment_image(self, one: SegmentationInput, size: tuple[int, int]) -> Segmentation:
         assert isinstance(one.parameters, Parameters)  # noqa: S101 (the registry's promise)
-        outputs = self._run(one)
-        if one.subtask is Subtask.SEMANTIC:
-            return self._semantic(outputs, size, one.parameters)
-        found = self._find(outputs, size, one.subtask, one.parameters)
-        return self._from_segments(found, one.parameters.confidence_threshold)
+        outputs, parameters = self._run(one), one.parameters
+        match one.subtask:
+            case Subtask.SEMANTIC:
+                classes, probabilities = self._head.classes(outputs, size)
+                return self._from_classes(classes, probabilities, parameters.confidence_threshold)
+            case Subtask.INSTANCE:
+                found = self._head.instances(outputs, size, parameters)
+            case Subtask.PANOPTIC:
+                fused = self._labels.stuff if parameters.fuse_stuff else frozenset[int]()
+                found = self._head.regions(outputs, size, parameters, fused)
+        return self._from_segments(found, parameters.confidence_threshold)
 
     def _run(self, one: SegmentationInput) -> Library:
         task = {"task_inputs": [one.subtask.value]} if self._model.config.model_type == _ONEFORMER else {}
@@ -204,21 +198,11 @@ class TransformersSegmenter:
             outputs.patch_offsets = patches
         return outputs
 
-    def _semantic(self, outputs: Library, size: tuple[int, int], parameters: Parameters) -> Segmentation:
-        logits = outputs.get("logits")
-        if logits is not None and logits.ndim == 4:
-            classes, probabilities = most_likely(logits[0], size, are_logits=True)
-        elif self._keeps_masks_small:
-            [low] = self._post_process(Subtask.SEMANTIC, outputs, {"return_segmentation_scores": True})
-            classes, probabilities = most_likely(low.segmentation_scores, size, are_logits=False)
-        else:
-            [full] = self._post_process(
-                Subtask.SEMANTIC, outputs, {"return_segmentation_scores": True, "target_sizes": [size]}
-            )
-            classes = full.segmentation.cpu().numpy().astype(np.uint16)
-            probabilities = full.segmentation_scores.amax(0).clamp(0, 1).cpu().numpy()
+    def _from_classes(
+        self, classes: ClassMap, probabilities: Probabilities, confidence_threshold: float
+    ) -> Segmentation:
         category_map = self._category_map(classes + 1)
-        category_map[probabilities < parameters.confidence_threshold] = BACKGROUND_ID
+        category_map[probabilities < confidence_threshold] = BACKGROUND_ID
         present = np.flatnonzero(np.bincount(category_map.reshape(-1)))
         segments = []
         for category in present[present != BACKGROUND_ID].tolist():
@@ -226,66 +210,6 @@ class TransformersSegmenter:
             score = float(probabilities[mask].mean(dtype=np.float64))
             segments.append(self._segment_mask(category - 1, score, PackedMask.pack(mask)))
         return self._segmentation(category_map, probabilities, segments)
-
-    def _find(
-        self, outputs: Library, size: tuple[int, int], subtask: Subtask, parameters: Parameters
-    ) -> FoundSegments:
-        if not self._keeps_masks_small:
-            return self._found_by_library(outputs, size, subtask, parameters)
-        queries = _queries(outputs, self._model.config.model_type)
-        if subtask is Subtask.INSTANCE and self._model.config.model_type != "detr":
-            found = find_instances(queries, size, threshold=parameters.threshold)
-            return found if parameters.overlapping else without_overlaps(found)
-        return find_regions(
-            queries,
-            size,
-            threshold=parameters.threshold,
-            mask_threshold=parameters.mask_threshold,
-            overlap_mask_area_threshold=parameters.overlap_mask_area_threshold,
-            fused=self._fused(parameters) if subtask is Subtask.PANOPTIC else (),
-        )
-
-    def _fused(self, parameters: Parameters) -> frozenset[int]:
-        return self._labels.stuff if parameters.fuse_stuff else frozenset()
-
-    def _found_by_library(
-        self, outputs: Library, size: tuple[int, int], subtask: Subtask, parameters: Parameters
-    ) -> FoundSegments:
-        """What the library makes of it; all that is known of a pixel's probability is its segment's score."""
-        mask_threshold = parameters.mask_threshold
-        if self._model.config.model_type == _RF_DETR:  # the only one that takes a logit
-            mask_threshold = torch.tensor(mask_threshold).logit().item()
-        [result] = self._post_process(
-            subtask,
-            outputs,
-            {
-                "target_sizes": [size],
-                "threshold": parameters.threshold,
-                "mask_threshold": mask_threshold,
-                "overlap_mask_area_threshold": parameters.overlap_mask_area_threshold,
-                "label_ids_to_fuse": set(self._fused(parameters)),
-                "stuff_classes": sorted(self._fused(parameters)),
-            },
-        )
-        ids = result["segmentation"].cpu().numpy()
-        class_map = np.full(size, NOTHING, np.int16)
-        probabilities = np.zeros(size, np.float32)
-        segments: dict[int, Found] = {}
-        for info in result["segments_info"]:
-            mask = ids == info["id"]
-            score = max(float(info["score"]), segments[info["id"]].score if info["id"] in segments else 0.0)
-            class_map[mask], probabilities[mask] = info["label_id"], score
-            segments[info["id"]] = Found(
-                class_index=info["label_id"], score=score, mask=PackedMask.pack(mask)
-            )
-        return FoundSegments(
-            segments=tuple(segments.values()), class_map=class_map, probabilities=probabilities
-        )
-
-    def _post_process(self, subtask: Subtask, outputs: Library, wanted: Mapping[str, object]) -> Library:
-        method = getattr(_of_images(self._processor), _method(subtask))
-        known = inspect.signature(method).parameters
-        return method(outputs, **{name: value for name, value in wanted.items() if name in known})
 
     def _from_segments(self, found: FoundSegments, confidence_threshold: float) -> Segmentation:
         category_map = self._category_map(found.class_map + 1)
@@ -313,25 +237,6 @@ class TransformersSegmenter:
             segments=tuple(segments),
             annotation_specs=self._specs,
         )
-
-
-def _queries(outputs: Library, model_type: str) -> Queries:
-    if model_type == "detr":
-        return Queries(class_logits=outputs.logits[0], mask_logits=outputs.pred_masks[0])
-    masks = outputs.masks_queries_logits
-    if model_type == "mask2former":
-        side = (_MASK2FORMER_SIDE, _MASK2FORMER_SIDE)
-        masks = functional.interpolate(masks, size=side, mode="bilinear", align_corners=False)
-    return Queries(class_logits=outputs.class_queries_logits[0], mask_logits=masks[0])
-
-
-def _of_images(processor: Library) -> Library:
-    """A processor of several inputs has one for images in it."""
-    return getattr(processor, "image_processor", processor)
-
-
-def _method(subtask: Subtask) -> str:
-    return f"post_process_{subtask.value}_segmentation"
 
 
 def _first_line(error: Exception) -> str:

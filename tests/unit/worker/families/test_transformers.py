@@ -20,7 +20,7 @@ from tests import tiny_transformers as tiny
 from tests.factories import picture
 from worker.families.transformers import Parameters, describe, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
-from worker.hugging_face import reduction
+from worker.hugging_face import heads, reduction
 
 IMAGE = picture(96, 144)
 SIZE = IMAGE.shape[:2]
@@ -194,7 +194,7 @@ def test_rf_detrs_mask_threshold_is_a_probability_too(mask_threshold: float, tmp
         assert np.array_equal(one.mask, theirs["segmentation"].numpy() == info["id"])
 
 
-@pytest.mark.parametrize("name", ["maskformer", "mask2former", "detr"])
+@pytest.mark.parametrize("name", ["maskformer", "mask2former", "detr", "oneformer", "eomt"])
 def test_panoptic_confidence_is_the_weighted_mask_probability(name: str, tmp_path: Path) -> None:
     loaded = Loaded(name, tmp_path)
     outputs = loaded.outputs(Subtask.PANOPTIC)
@@ -204,11 +204,67 @@ def test_panoptic_confidence_is_the_weighted_mask_probability(name: str, tmp_pat
         masks = functional.interpolate(masks, size=(384, 384), mode="bilinear")
     scores, labels = logits[0].softmax(-1).max(-1)
     kept = (labels < tiny.CLASSES) & (scores > 0.2)
-    planes = functional.interpolate(masks.sigmoid()[:, kept], size=SIZE, mode="bilinear")[0]
+    if name == "eomt":  # it saw the image in the upper part of its frame
+        seen = functional.interpolate(masks[:, kept], size=(64, 64), mode="bilinear")[:, :, :43]
+        planes = functional.interpolate(seen, size=SIZE, mode="bilinear")[0].sigmoid()
+    else:
+        planes = functional.interpolate(masks.sigmoid()[:, kept], size=SIZE, mode="bilinear")[0]
     best = (planes * scores[kept, None, None]).amax(0).double().numpy()
     ours = segment(loaded.segmenter, Subtask.PANOPTIC, threshold=0.2)
     right = np.where(ours.category_map > 0, best, 1 - best)
     assert np.abs(ours.confidence_map - 255 * right).max() <= 0.501
+
+
+def test_oneformers_instances_are_as_sure_as_their_masks(tmp_path: Path) -> None:
+    loaded = Loaded("oneformer", tmp_path)
+    outputs = loaded.outputs(Subtask.INSTANCE)
+    scores = outputs.class_queries_logits[0].softmax(-1)[:, : tiny.CLASSES]
+    likely = functional.interpolate(outputs.masks_queries_logits, size=SIZE, mode="bilinear")[0].sigmoid()
+    wanted = {"threshold": 0.0, "mask_threshold": 0.1, "overlap_mask_area_threshold": 0.1}
+    ours = segment(loaded.segmenter, Subtask.INSTANCE, **wanted)
+    for one in ours.segments:
+        planes = 255 * scores[:, one.category_id - 1, None, None] * likely
+        inside = ours.confidence_map[one.mask]
+        assert np.abs(planes[:, one.mask].numpy() - inside).max(axis=1).min() <= 0.51, "it is of no query"
+    assert ours.segments
+
+
+@pytest.mark.parametrize("size", [(96, 144), (150, 90), (70, 70), (64, 400)])
+def test_eomt_may_see_an_image_in_parts(size: tuple[int, int], tmp_path: Path) -> None:
+    """The semantic models do."""
+    model, _ = tiny.eomt()
+    processor = tiny.library.EomtImageProcessor(
+        size={"shortest_edge": 64, "longest_edge": None}, do_pad=False, do_split_image=True
+    )
+    model.eval().save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    image = picture(*size)
+    features = processor(images=[image], return_tensors="pt")
+    with torch.inference_mode():
+        outputs = model(features["pixel_values"])
+    outputs.patch_offsets = features["patch_offsets"]
+    [theirs] = processor.post_process_semantic_segmentation(outputs, target_sizes=[size])
+    one = SegmentationInput(
+        image=image, image_key="", prompts=(), subtask=Subtask.SEMANTIC, parameters=Parameters()
+    )
+    [ours] = load_entry(entry(tmp_path, [Subtask.SEMANTIC])).segment([one])
+    assert np.array_equal(ours.category_map, theirs.numpy() + 1)
+
+
+@pytest.mark.parametrize("name", ["oneformer", "eomt"])
+def test_a_model_that_is_not_known_goes_the_librarys_way(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Loaded(name, tmp_path / "known")
+    monkeypatch.delitem(heads.HEADS, name)
+    unknown = Loaded(name, tmp_path / "unknown")
+    for subtask in Subtask:
+        ours, theirs = (segment(one.segmenter, subtask, threshold=0.2) for one in (known, unknown))
+        assert np.array_equal(ours.category_map, theirs.category_map)
+        assert [one.label for one in ours.segments] == [one.label for one in theirs.segments]
+        assert [one.score for one in ours.segments] == pytest.approx(
+            [one.score for one in theirs.segments], abs=1e-5
+        )
 
 
 def test_neighbours_change_nothing(query_model: Loaded) -> None:
