@@ -26,6 +26,7 @@ from segment_anything.utils.amg import (
 )
 from torchvision.ops.boxes import batched_nms
 
+from maskline.errors import Fault, InvalidRequest
 from worker.family import Image
 from worker.masks import Probabilities
 from worker.packed_mask import Mask, PackedMask
@@ -36,7 +37,12 @@ from worker.torch_device import in_halves
 from worker.window import Window
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
+_ROOM_BYTES = 2 << 30  # for the masks of a request; 8192 at the decoder's resolution
 _CPU_POINTS = 4  # through the decoder together: with more, what is made of them leaves the caches
+_TOO_MANY = (
+    "more masks are found than there is memory for; raise predIouThreshold or stabilityScoreThreshold, "
+    "lower boxNmsThreshold, or give a smaller pointsPerSide"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,11 +93,32 @@ class _Found(NamedTuple):
     crop: Window
 
 
+class _Room:
+    """Memory for the masks of a request: a worker must not end for one that wants them all."""
+
+    def __init__(self) -> None:
+        self._left_bytes = _ROOM_BYTES
+
+    def take(self, count: int) -> None:
+        """For so many bytes more; negative: so many less.
+
+        Raises:
+            InvalidRequest: there is no room.
+        """
+        self._left_bytes -= count
+        if self._left_bytes < 0:
+            raise InvalidRequest([Fault("/parameters", _TOO_MANY)])
+
+
 def find_everything(predictor: SamPredictor, image: Image, parameters: Everything) -> list[FoundMask]:
     """The masks of an image, largest first.
 
     The image's embedding must be set in ``predictor``; crops are embedded on the way.
+
+    Raises:
+        InvalidRequest: the parameters let more masks through than there is memory for.
     """
+    room = _Room()
     height, width = image.shape[:2]
     crops, layers = generate_crop_boxes(
         (height, width), parameters.crop_layers, parameters.crop_overlap_ratio
@@ -104,12 +131,12 @@ def find_everything(predictor: SamPredictor, image: Image, parameters: Everythin
         crop = Window(*corners)
         if layer > 0:
             predictor.set_image(np.ascontiguousarray(image[crop.slices]))
-        search = _Search(predictor, crop, (height, width), parameters)
+        search = _Search(predictor, crop, (height, width), parameters, room)
         found.append(_Found(search.candidates(grids[layer]), predictor.input_size, crop))
-    masks = [
-        _found_mask(predictor.model, in_crop, row, (height, width))
-        for in_crop, row in _without_duplicates(found, parameters)
-    ]
+    masks = []
+    for in_crop, row in _without_duplicates(found, parameters):
+        masks.append(_found_mask(predictor.model, in_crop, row, (height, width)))
+        room.take(masks[-1].inside.bits.nbytes)
     if parameters.min_mask_region_area > 0:
         masks = _mended(masks, parameters)
     return sorted(masks, key=lambda one: -one.inside.area)
@@ -137,6 +164,7 @@ class _Search:
         crop: Window,
         image_size: tuple[int, int],
         parameters: Everything,
+        room: _Room,
     ) -> None:
         """``predictor``: with the crop's embedding; ``image_size``: height and width."""
         self._predictor = predictor
@@ -144,6 +172,7 @@ class _Search:
         self._crop = crop
         self._image_size = image_size
         self._parameters = parameters
+        self._room = room
 
     def candidates(self, grid: NDArray[np.float64]) -> _Candidates:
         """What is found at a grid of points (P, 2), 0..1, without duplicates; boxes in the image."""
@@ -151,11 +180,11 @@ class _Search:
         at_once = self._parameters.points_per_batch
         if self._predictor.device.type == "cpu":
             at_once = min(at_once, _CPU_POINTS)
-        batches = [
-            candidates
-            for (batch,) in batch_iterator(at_once, points)
-            for candidates in in_halves(self._at, batch)
-        ]
+        batches: list[_Candidates] = []
+        for (batch,) in batch_iterator(at_once, points):
+            for candidates in in_halves(self._at, batch):
+                self._room.take(candidates.logits.nbytes)
+                batches.append(candidates)
         together = _Candidates(
             logits=torch.cat([batch.logits for batch in batches]),
             scores=torch.cat([batch.scores for batch in batches]),
@@ -165,6 +194,7 @@ class _Search:
         one_class = torch.zeros(len(boxes), device=boxes.device)
         keep = batched_nms(boxes, together.scores, one_class, self._parameters.box_nms_threshold)
         kept = together[keep]
+        self._room.take(kept.logits.nbytes - together.logits.nbytes)
         corner = self._crop.left, self._crop.top
         kept.boxes = kept.boxes + torch.tensor([[*corner, *corner]], device=boxes.device)
         return kept

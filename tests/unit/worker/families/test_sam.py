@@ -17,7 +17,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from segment_anything.utils.transforms import ResizeLongestSide
 
 from maskline.catalog import ModelSpec, Weights, load_catalog
-from maskline.errors import WeightsUnusable
+from maskline.errors import InvalidRequest, WeightsUnusable
 from maskline.requests import Prompt, PromptKind, Subtask
 from maskline.run_lengths import RunLengthMask
 from maskline.weights import WeightStore
@@ -28,6 +28,7 @@ from worker.families.sam import Parameters, describe, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 from worker.masks import decode_rle, encode_rle
 from worker.packed_mask import PackedMask
+from worker.sam import everything
 from worker.sam.mask_input import low_resolution_logits
 from worker.sam.point_decoder import PointDecoder
 from worker.sam.prompt_decoder import decode_prompts
@@ -445,6 +446,26 @@ def test_everything_is_what_upstream_finds(
     assert [segment.label for segment in found.segments] == [f"segment-{i + 1}" for i in range(len(areas))]
     covered = np.any([segment.mask for segment in found.segments], axis=0)
     assert np.array_equal(found.category_map > 0, covered)
+
+
+def test_more_masks_than_there_is_memory_for_are_refused(
+    model: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_of_them: dict[str, Any] = {
+        "pred_iou_threshold": 0.0,
+        "stability_score_threshold": 0.0,
+        "points_per_side": 4,
+    }
+    mask_bytes = 64 * 64 * 4
+    monkeypatch.setattr(everything, "_ROOM_BYTES", 47 * mask_bytes)
+    with pytest.raises(InvalidRequest, match=r"^/parameters: more masks .* raise predIouThreshold"):
+        ask(model, **all_of_them)
+    monkeypatch.setattr(everything, "_ROOM_BYTES", 48 * mask_bytes)
+    kept = ask(model, **all_of_them)
+    assert 0 < len(kept.segments) < 48
+    monkeypatch.setattr(everything, "_ROOM_BYTES", 48 * mask_bytes)
+    with pytest.raises(InvalidRequest):  # the masks at the image's size have no room beside those
+        ask(model, **all_of_them, box_nms_threshold=1.0)
 
 
 def test_an_image_with_nothing_in_it(model: Segmenter) -> None:
