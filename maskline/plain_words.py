@@ -59,5 +59,5 @@ _WORDS = {
 
 def _sentence(message: str) -> str:
     message = message.removeprefix("Value error, ")
-    message = re.sub(r"^[A-Z]\w+ should", "it should", message)
+    message = re.sub(r"^[A-Z]\w+ should", "it should", message).replace(" after validation", "")
     return message[:1].lower() + message[1:]

@@ -90,6 +90,10 @@ CASES = (
         request={"prompts": [{"label": "a", "points": [[1, 1]], "pointLabels": [1, 0]}]},
     ),
     Bad(
+        "too many prompts", 422, "invalid_request", "at most 1024 items, not 1025", pointer="/prompts",
+        request={"prompts": [{"label": "a", "box": [1, 1, 5, 5]}] * 1025},
+    ),
+    Bad(
         "no label", 422, "invalid_request", "required", pointer="/prompts/0/label",
         request={"prompts": [{"box": [1, 1, 5, 5]}]},
     ),
