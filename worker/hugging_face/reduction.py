@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from worker import bilinear
-from worker.bilinear import Resize, bands, is_exact_by_rows, resize
+from worker.bilinear import Resize, bands, is_exact_by_rows
 from worker.masks import Probabilities
 
 ClassMap = NDArray[np.uint16]  #: (H, W), indices of classes
@@ -21,7 +21,7 @@ _ROUNDING = 1e-3
 
 
 def most_likely(
-    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize = resize
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize = bilinear.resize
 ) -> tuple[ClassMap, Probabilities]:
     """The class with the largest score at each pixel, and its probability.
 
@@ -76,7 +76,7 @@ class _Best:
 
 
 def _by_planes(
-    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize = resize
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize = bilinear.resize
 ) -> tuple[ClassMap, Probabilities]:
     # Bringing the largest logit to size gives no less than the largest of those brought to size.
     best = _Best(size, scores.device, resize(scores.amax(0), size) if are_logits else None)
