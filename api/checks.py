@@ -64,7 +64,8 @@ def _parameter_faults(request: SegmentationRequest, card: ModelCard) -> list[Fau
 
 def _faults_of(error: ValidationError, card: ModelCard) -> list[Fault]:
     if error.validator != "additionalProperties":
-        return [Fault(pointer("parameters", *error.absolute_path), error.message)]
+        message = error.message.replace(repr(error.instance), json.dumps(error.instance), 1)
+        return [Fault(pointer("parameters", *error.absolute_path), message)]
     values, schema = cast(JsonObject, error.instance), cast(JsonObject, error.schema)
     known = cast(JsonObject, schema.get("properties", {}))
     detail = f"{card.id} has no such parameter; it has {', '.join(known)}"

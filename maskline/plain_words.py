@@ -44,6 +44,8 @@ def pointer(*parts: str | int) -> str:
 
 def words(fault: ErrorDetails) -> str:
     """What is wrong, or what would be right."""
+    if fault["type"] == "missing" and isinstance(fault["loc"][-1], int):
+        return "the list is too short"
     return _WORDS.get(fault["type"]) or _sentence(fault["msg"])
 
 

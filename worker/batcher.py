@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -92,7 +92,10 @@ class Batcher:
             batch.append(waiting)
         return batch
 
-    def _segment(self, segmenter: Segmenter, batch: Sequence[_Waiting]) -> None:
+    def _segment(self, segmenter: Segmenter, waiting: Sequence[_Waiting]) -> None:
+        batch = list(self._wanted(waiting))
+        if not batch:
+            return
         began = time.perf_counter()
         try:
             segmentations = segmenter.segment([waiting.image for waiting in batch])
@@ -108,9 +111,17 @@ class Batcher:
             self._segment(segmenter, batch[middle:])
             return
         ran_s = (time.perf_counter() - began) / len(batch)
-        for waiting, segmentation in zip(batch, segmentations, strict=True):
-            modelled = Modelled(segmentation=segmentation, waited_s=began - waiting.since, ran_s=ran_s)
-            self._settle(waiting, modelled)
+        for one, segmentation in zip(batch, segmentations, strict=True):
+            self._settle(one, Modelled(segmentation=segmentation, waited_s=began - one.since, ran_s=ran_s))
+
+    def _wanted(self, batch: Sequence[_Waiting]) -> Iterator[_Waiting]:
+        for waiting in batch:
+            try:
+                waiting.image.check_wanted()
+            except Exception as error:
+                self._settle(waiting, error)
+            else:
+                yield waiting
 
     def _settle(self, waiting: _Waiting, outcome: Modelled | Exception) -> None:
         with self._lock:

@@ -1,6 +1,6 @@
 """What a model family must offer, and the arrays that it exchanges with the rest of the worker."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +43,8 @@ class SegmentationInput:
     """An instance of the family's own parameters model."""
     wants_embedding: bool = False
     """Whether the result must have the embedding too; only if the card says that the model can."""
+    check_wanted: Callable[[], None] = lambda: None
+    """Raises when nobody wants the result any more; for models that take long to ask now and then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -57,7 +57,10 @@ def _card(spec: ModelSpec) -> ModelCard:
 
 
 def _revision(spec: ModelSpec) -> str:
-    decisive = spec.model_dump_json(include={"family", "weights", "labels", "options"})
+    """Of all that a result depends on."""
+    decisive = spec.model_dump_json(
+        include={"family", "weights", "labels", "options"}, exclude={"options": {"device"}}
+    )
     return hashlib.sha256(decisive.encode()).hexdigest()[:16]
 
 

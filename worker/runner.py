@@ -124,7 +124,7 @@ class Runner:
         image, image_key = self._image(job, watch)
         self._check_prompts(job, image)
         lease.check()
-        model, given = job.request.model or "", self._input(job, image, image_key)
+        model, given = job.request.model or "", self._input(job, lease, image, image_key)
         modelled = self._models.submit(model, given, job.request.priority).result()
         lease.check()
         with watch.stage("render"):
@@ -166,7 +166,7 @@ class Runner:
     def _put(self, job: Job, artifact: Artifact, body: bytes) -> None:
         self._artifacts.put(result_key(job.id, job.attempt, artifact), body, artifact.media_type)
 
-    def _input(self, job: Job, image: Image, image_key: str) -> SegmentationInput:
+    def _input(self, job: Job, lease: Lease, image: Image, image_key: str) -> SegmentationInput:
         request = job.request
         return SegmentationInput(
             image=image,
@@ -175,6 +175,7 @@ class Runner:
             subtask=request.subtask or Subtask.SEMANTIC,
             parameters=self._models.parameters(request.model or "", dict(request.parameters)),
             wants_embedding=Output.EMBEDDING in request.outputs,
+            check_wanted=lease.check,
         )
 
     def _check_prompts(self, job: Job, image: Image) -> None:

@@ -14,12 +14,14 @@ T = TypeVar("T")
 N = TypeVar("N", bound=np.generic)
 
 
-def choose_device(wanted: str | None) -> torch.device:
-    """The device that is wanted, or else the best that is there: CUDA, then MPS, then the CPU.
+def choose_device(workers: str | None, entrys: str | None = None) -> torch.device:
+    """The device of the model's catalog entry, else the worker's, else the best: CUDA, MPS, the CPU.
 
     Raises:
         DeviceUnavailable: the wanted device is not there.
     """
+    wanted = entrys or workers
+    origin = "options.device of the model's catalog entry" if entrys else "MASKLINE_DEVICE"
     if wanted is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -27,13 +29,10 @@ def choose_device(wanted: str | None) -> torch.device:
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceUnavailable(
-            f"there is no {wanted}, the device that the worker or the model's catalog entry names; "
-            f"GPUs seen: {torch.cuda.device_count()}"
+            f"{origin}: there is no {wanted}; GPUs that are seen: {torch.cuda.device_count()}"
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceUnavailable(
-            "there is no mps, the device that the worker or the model's catalog entry names"
-        )
+        raise DeviceUnavailable(f"{origin}: there is no mps")
     return device
 
 
@@ -70,7 +69,12 @@ def in_halves(work: Callable[[NDArray[N]], T], rows: NDArray[N]) -> list[T]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether torch ran out of a device's memory, or of the machine's (for which it has no class)."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    told = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "can't allocate memory" in told
+        or "MPS backend out of memory" in told
+    )
 
 
 def give_memory_back() -> None:

@@ -78,6 +78,8 @@ class ClassLabel(WireModel):
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: object) -> object:
+        if isinstance(value, bool | int | float):
+            raise ValueError("this is no text to YAML; put the name in quotes")
         return {"name": value} if isinstance(value, str) else value
 
     @field_validator("color", mode="before")
@@ -175,15 +177,20 @@ def _read(text: str, origin: str) -> tuple[ModelSpec, ...]:
     models = document.get("models", ...) if isinstance(document, dict) else ...
     if models is not None and not isinstance(models, list):
         raise NotACatalog(f"{origin} is no catalog; it has to have a list under 'models'")
-    specs, faults = [], []
+    specs: dict[str, ModelSpec] = {}
+    faults = []
     for position, entry in enumerate(models or (), 1):
         try:
-            specs.append(ModelSpec.model_validate(entry))
+            spec = ModelSpec.model_validate(entry)
         except ValidationError as error:
             faults.append(f"{_name_of(entry, position)}: {tell(error)}")
+            continue
+        if spec.id in specs:
+            faults.append(f"{spec.id}: id: two models have it")
+        specs[spec.id] = spec
     if faults:
         raise NotACatalog(f"{origin}: {'; '.join(faults)}")
-    return tuple(specs)
+    return tuple(specs.values())
 
 
 def _first_fault(error: yaml.YAMLError) -> str:
@@ -202,8 +209,11 @@ def add_to_catalog(own_file: Path, spec: ModelSpec) -> None:
 
     Raises:
         OSError: the file can't be written.
-        ValueError: it is not a catalog, has the model already, or something comes after its models.
+        ValueError: it is not a catalog, has the model already, something comes after its models, or there is
+            no folder for it.
     """
+    if not own_file.absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {own_file.parent} to put it into")
     text = _text_of(own_file) if own_file.exists() else "models:\n"
     before = _read(text, str(own_file))
     if spec.id in {one.id for one in before}:

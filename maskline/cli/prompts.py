@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import typer
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from maskline.plain_words import tell
 from maskline.requests import Prompt
 
 _PROMPTS = TypeAdapter(tuple[Prompt, ...])
@@ -31,7 +32,7 @@ def read_prompts(
 
     Raises:
         typer.BadParameter: an option is not of its form.
-        pydantic.ValidationError: a prompt is wrong.
+        pydantic.ValidationError: a prompt of the options is wrong.
     """
     drafts = []
     for text in boxes:
@@ -45,11 +46,18 @@ def read_prompts(
                 drafts.append(draft := _Draft(label))
             draft.points.append(numbers)
             draft.point_labels.append(point_label)
-    from_file = _PROMPTS.validate_json(file.read_bytes()) if file else ()
+    from_file = _read_file(file) if file else ()
     from_options = _PROMPTS.validate_python(
         [{"label": d.label, "box": d.box, "points": d.points, "pointLabels": d.point_labels} for d in drafts]
     )
     return from_file + from_options
+
+
+def _read_file(file: Path) -> tuple[Prompt, ...]:
+    try:
+        return _PROMPTS.validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise typer.BadParameter(f"{file} has to hold a JSON list of prompts: {tell(error)}") from error
 
 
 def _parse(text: str, count: int, form: str) -> tuple[str, list[float]]:

@@ -9,6 +9,7 @@ import typer
 
 from maskline.cli.context import read_device, results, to_people
 from maskline.local import Stack
+from maskline.local.offer import device_here
 from maskline.local.ports import next_free_port
 from maskline.local.stack import EXPORT_BUCKET, IMPORT_BUCKET
 
@@ -17,11 +18,14 @@ DEFAULT_PORT = 8080
 
 def command(
     port: Annotated[
-        int, typer.Option(help="Port of the API; the next free one if it is taken.")
+        int, typer.Option(help="Port of the API; the next free one if it is taken.", min=1, max=65_535)
     ] = DEFAULT_PORT,
     data_dir: Annotated[Path, typer.Option(help="Folder that keeps everything.")] = Path("maskline-data"),
     workers: Annotated[
-        int | None, typer.Option(help="Workers to start; else one, or one for each --device.", min=1)
+        int | None,
+        typer.Option(
+            help="Workers to start; else one, or one for each --device. They take the devices in turn.", min=1
+        ),
     ] = None,
     device: Annotated[
         list[str] | None,
@@ -35,7 +39,10 @@ def command(
     """Run Redis, S3, a worker and the API on this machine, until Ctrl-C."""
     devices = device or []
     if workers is not None and workers < len(devices):
-        raise typer.BadParameter(f"{len(devices)} devices need as many --workers, or none given")
+        raise typer.BadParameter(f"{len(devices)} devices need at least as many --workers")
+    for one in sorted({*devices} - {"cpu"}):
+        if device_here(one).fault is not None:
+            raise typer.BadParameter(f"there is no {one} on this machine that torch can use")
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

@@ -104,7 +104,9 @@ def _weights(settings: Settings, runnable: Mapping[str, ModelSpec]) -> Finding:
                 continue
             store.verify(spec)
         except (WeightsUnusable, OSError) as error:
-            return Finding.failed(check, str(error), f"maskline models pull {spec.id}")
+            is_own = spec.weights.path is not None
+            mending = "put the right weights there, or change the catalog"
+            return Finding.failed(check, str(error), mending if is_own else f"maskline models pull {spec.id}")
         whole.append(spec.id)
     told = f"whole: {', '.join(whole) or 'none'}"
     return Finding.ok(check, f"{told}; not fetched: {', '.join(absent)}" if absent else told)

@@ -1,7 +1,8 @@
 """What the outputs of each kind of model mean: classes of pixels, or segments.
 
 Each gives what the library's ``post_process_*_segmentation`` do, to the last pixel. But what the library
-brings to the image's size all at once comes here one plane, or a few rows, at a time.
+brings to the image's size all at once comes here one plane, or a few rows, at a time, wherever the kind of
+model is known.
 """
 
 import inspect
@@ -16,7 +17,6 @@ from torchvision.transforms.v2 import functional as images
 from transformers.image_transforms import get_size_with_aspect_ratio
 
 from maskline.requests import Subtask
-from worker import bilinear
 from worker.bilinear import Resize
 from worker.hugging_face.instances import (
     find_by_large_masks,
@@ -42,7 +42,13 @@ from worker.packed_mask import PackedMask
 Library = Any
 Size = tuple[int, int]
 
+_ALL = -1  # for the ids of all segments of a class
 _MASK2FORMER_SIDE = 384  # the library brings its masks to this size first
+
+
+def _resize_smoothly(plane: torch.Tensor, size: Size) -> torch.Tensor:
+    """A plane (h, w) brought to this height and width, as torchvision does it: with antialiasing."""
+    return images.resize(plane[None, None], list(size))[0, 0]
 
 
 class Head:
@@ -103,24 +109,27 @@ class Head:
                 "threshold": parameters.threshold,
                 "mask_threshold": parameters.mask_threshold,
                 "overlap_mask_area_threshold": parameters.overlap_mask_area_threshold,
-                "label_ids_to_fuse": set(fused),
-                "stuff_classes": sorted(fused),
+                "label_ids_to_fuse": set[int](),  # fused here: the library may give an id twice
             },
         )
         ids = result["segmentation"].cpu().numpy()
         class_map = np.full(size, NOTHING, np.int16)
         probabilities = np.zeros(size, np.float32)
-        segments: dict[int, Found] = {}
+        parts: dict[tuple[int, int], list[Library]] = {}
         for info in result["segments_info"]:
             mask = ids == info["id"]
-            score = max(float(info["score"]), segments[info["id"]].score if info["id"] in segments else 0.0)
-            class_map[mask], probabilities[mask] = info["label_id"], score
-            segments[info["id"]] = Found(
-                class_index=info["label_id"], score=score, mask=PackedMask.pack(mask)
+            class_map[mask], probabilities[mask] = info["label_id"], info["score"]
+            part = _ALL if info["label_id"] in fused else info["id"]
+            parts.setdefault((info["label_id"], part), []).append(info)
+        segments = tuple(
+            Found(
+                class_index=label,
+                score=max(float(info["score"]) for info in infos),
+                mask=PackedMask.pack(np.isin(ids, [info["id"] for info in infos])),
             )
-        return FoundSegments(
-            segments=tuple(segments.values()), class_map=class_map, probabilities=probabilities
+            for (label, _), infos in parts.items()
         )
+        return FoundSegments(segments=segments, class_map=class_map, probabilities=probabilities)
 
     def _post_process(self, subtask: Subtask, outputs: Library, wanted: Mapping[str, object]) -> Library:
         method = getattr(self._processor, post_processing(subtask))
@@ -139,7 +148,8 @@ class PixelHead(Head):
 class MaskFormerHead(Head):
     """MaskFormer, and what others have in common with it."""
 
-    resize: Resize = staticmethod(bilinear.resize)
+    resize: Resize | None = None
+    """How planes are brought to the image's size; None: as PyTorch's bilinear interpolation does it."""
 
     def classes(self, outputs: Library, size: Size) -> tuple[ClassMap, Probabilities]:
         """The likeliest class of each pixel, and its probability."""
@@ -198,10 +208,7 @@ class DetrHead(MaskFormerHead):
 class OneFormerHead(MaskFormerHead):
     """OneFormer, whose instances share the image too; its masks are enlarged with antialiasing."""
 
-    @staticmethod
-    def resize(plane: torch.Tensor, size: Size) -> torch.Tensor:
-        """A plane (h, w) brought to this height and width, as torchvision does it."""
-        return images.resize(plane[None, None], list(size))[0, 0]
+    resize = staticmethod(_resize_smoothly)
 
     def instances(self, outputs: Library, size: Size, parameters: Parameters) -> FoundSegments:
         """Segments each for itself: the instance segmentation."""

@@ -14,7 +14,7 @@ from worker.bilinear import resize
 from worker.hugging_face.queries import NOTHING, Found, FoundSegments, Queries
 from worker.packed_mask import Mask, PackedMask
 
-_ROUNDING = 1e-3
+_ROUNDING = 1e-3  # far more than the sum over an image's pixels is off by
 
 
 class _Painting:
@@ -79,7 +79,7 @@ def find_by_large_masks(queries: Queries, size: tuple[int, int], *, threshold: f
     scores, labels = queries.class_logits.softmax(-1)[:, :-1].max(-1)
     painting = _Painting(size, queries.mask_logits.device)
     for logits, label, class_score in zip(queries.mask_logits, labels.tolist(), scores, strict=True):
-        if class_score < threshold - _ROUNDING:  # the mean is 1 at most
+        if class_score < threshold - _ROUNDING:  # the mean inside is 1 at most, so the score is no larger
             continue
         large = resize(logits, size)
         inside = large > 0

@@ -21,7 +21,7 @@ _ROUNDING = 1e-3
 
 
 def most_likely(
-    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize = bilinear.resize
+    scores: torch.Tensor, size: tuple[int, int], *, are_logits: bool, resize: Resize | None = None
 ) -> tuple[ClassMap, Probabilities]:
     """The class with the largest score at each pixel, and its probability.
 
@@ -36,9 +36,9 @@ def most_likely(
     Returns:
         uint16 (H, W), 0..C-1, of equal scores any; and float32 (H, W), 0..1.
     """
-    if resize is bilinear.resize and is_exact_by_rows(scores, size):
+    if resize is None and is_exact_by_rows(scores, size):
         return _by_bands(scores.contiguous(), size, are_logits=are_logits)
-    return _by_planes(scores, size, are_logits=are_logits, resize=resize)
+    return _by_planes(scores, size, are_logits=are_logits, resize=resize or bilinear.resize)
 
 
 class _Best:

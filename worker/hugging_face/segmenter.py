@@ -66,7 +66,7 @@ def load(spec: ModelSpec, options: Options, resources: Resources, folder: Path) 
     except Exception as error:  # the library lets through whatever its many parts raise
         raise WeightsUnusable(f"{spec.id}: {folder} can't be loaded: {_first_line(error)}") from error
     _require_methods(processor, options.subtasks, spec)
-    device = choose_device(options.device or resources.device)
+    device = choose_device(resources.device, options.device)
     model = model.to(device=device, dtype=getattr(torch, options.dtype)).eval()
     forward = torch.compile(model) if options.compile else model
     return TransformersSegmenter(model, forward, processor, labels)

@@ -5,7 +5,7 @@ saves what they have in common, a mask is brought to the image's size only after
 few at a time, and no run lengths are made on the way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ from worker.torch_device import in_halves
 from worker.window import Window
 
 _AT_ONCE_PIXELS = 1 << 24  # of masks that are brought to the image's size together
-_ROOM_BYTES = 2 << 30  # for the masks of a request; 8192 at the decoder's resolution
+_ROOM_BYTES = 2 << 30  # for the masks of a request (8192 as the decoder gives them); copies may double it
 _CPU_POINTS = 4  # through the decoder together: with more, what is made of them leaves the caches
 _TOO_MANY = (
     "more masks are found than there is memory for; raise predIouThreshold or stabilityScoreThreshold, "
@@ -100,7 +100,7 @@ class _Room:
         self._left_bytes = _ROOM_BYTES
 
     def take(self, count: int) -> None:
-        """For so many bytes more; negative: so many less.
+        """So many bytes.
 
         Raises:
             InvalidRequest: there is no room.
@@ -109,11 +109,21 @@ class _Room:
         if self._left_bytes < 0:
             raise InvalidRequest([Fault("/parameters", _TOO_MANY)])
 
+    def give_back(self, count: int) -> None:
+        """So many bytes that were taken."""
+        self._left_bytes += count
 
-def find_everything(predictor: SamPredictor, image: Image, parameters: Everything) -> list[FoundMask]:
+
+def find_everything(
+    predictor: SamPredictor,
+    image: Image,
+    parameters: Everything,
+    check_wanted: Callable[[], None] = lambda: None,
+) -> list[FoundMask]:
     """The masks of an image, largest first.
 
-    The image's embedding must be set in ``predictor``; crops are embedded on the way.
+    The image's embedding must be set in ``predictor``; crops are embedded on the way. ``check_wanted`` is
+    called before each run of the decoder; what it raises ends the work.
 
     Raises:
         InvalidRequest: the parameters let more masks through than there is memory for.
@@ -131,8 +141,8 @@ def find_everything(predictor: SamPredictor, image: Image, parameters: Everythin
         crop = Window(*corners)
         if layer > 0:
             predictor.set_image(np.ascontiguousarray(image[crop.slices]))
-        search = _Search(predictor, crop, (height, width), parameters, room)
-        found.append(_Found(search.candidates(grids[layer]), predictor.input_size, crop))
+        search = _Search(predictor, crop, (height, width), parameters)
+        found.append(_Found(search.candidates(grids[layer], room, check_wanted), predictor.input_size, crop))
     masks = []
     for in_crop, row in _without_duplicates(found, parameters):
         masks.append(_found_mask(predictor.model, in_crop, row, (height, width)))
@@ -164,7 +174,6 @@ class _Search:
         crop: Window,
         image_size: tuple[int, int],
         parameters: Everything,
-        room: _Room,
     ) -> None:
         """``predictor``: with the crop's embedding; ``image_size``: height and width."""
         self._predictor = predictor
@@ -172,9 +181,10 @@ class _Search:
         self._crop = crop
         self._image_size = image_size
         self._parameters = parameters
-        self._room = room
 
-    def candidates(self, grid: NDArray[np.float64]) -> _Candidates:
+    def candidates(
+        self, grid: NDArray[np.float64], room: _Room, check_wanted: Callable[[], None]
+    ) -> _Candidates:
         """What is found at a grid of points (P, 2), 0..1, without duplicates; boxes in the image."""
         points = grid * np.array(self._crop.size)[None, ::-1]
         at_once = self._parameters.points_per_batch
@@ -182,28 +192,31 @@ class _Search:
             at_once = min(at_once, _CPU_POINTS)
         batches: list[_Candidates] = []
         for (batch,) in batch_iterator(at_once, points):
+            check_wanted()
             for candidates in in_halves(self._at, batch):
-                self._room.take(candidates.logits.nbytes)
+                room.take(candidates.logits.nbytes)
                 batches.append(candidates)
-        together = _Candidates(
-            logits=torch.cat([batch.logits for batch in batches]),
-            scores=torch.cat([batch.scores for batch in batches]),
-            boxes=torch.cat([batch.boxes for batch in batches]),
-        )
-        boxes = together.boxes.float()
+        logits = [mask for batch in batches for mask in batch.logits]
+        scores = torch.cat([batch.scores for batch in batches])
+        boxes = torch.cat([batch.boxes for batch in batches])
         one_class = torch.zeros(len(boxes), device=boxes.device)
-        keep = batched_nms(boxes, together.scores, one_class, self._parameters.box_nms_threshold)
-        kept = together[keep]
-        self._room.take(kept.logits.nbytes - together.logits.nbytes)
+        keep = batched_nms(boxes.float(), scores, one_class, self._parameters.box_nms_threshold)
         corner = self._crop.left, self._crop.top
-        kept.boxes = kept.boxes + torch.tensor([[*corner, *corner]], device=boxes.device)
+        kept = _Candidates(
+            logits=torch.stack([logits[row] for row in keep.tolist()]) if len(keep) else batches[0].logits,
+            scores=scores[keep],
+            boxes=boxes[keep] + torch.tensor([[*corner, *corner]], device=boxes.device),
+        )
+        room.give_back(sum(batch.logits.nbytes for batch in batches) - kept.logits.nbytes)
         return kept
 
     def _at(self, points: NDArray[np.float64]) -> _Candidates:
         """What is found at some points, in pixels of the crop; boxes in the crop."""
         predictor, parameters = self._predictor, self._parameters
         coordinates = torch.as_tensor(
-            predictor.transform.apply_coords(points, self._crop.size), device=predictor.device
+            predictor.transform.apply_coords(points, self._crop.size),
+            dtype=torch.float if predictor.device.type == "mps" else None,  # which has no 64 bits
+            device=predictor.device,
         )
         logits, scores = self._decoder.decode(coordinates, parameters.pred_iou_threshold)
         cut_off = predictor.model.mask_threshold

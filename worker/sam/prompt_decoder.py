@@ -1,7 +1,7 @@
 """The prompts of a request through Segment Anything's decoder, on the image that is set."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,7 +30,10 @@ class Decoded:
 
 
 def decode_prompts(
-    predictor: SamPredictor, prompts: Sequence[Prompt], multimask: bool | None
+    predictor: SamPredictor,
+    prompts: Sequence[Prompt],
+    multimask: bool | None,
+    check_wanted: Callable[[], None] = lambda: None,
 ) -> list[Decoded]:
     """A mask for each prompt.
 
@@ -41,6 +44,7 @@ def decode_prompts(
         prompts: on that image.
         multimask: whether each gets three masks, of which the best by its score counts; None: those of a
             single point and nothing else do.
+        check_wanted: called before each run of the decoder; what it raises ends the work.
     """
     forms: defaultdict[tuple[frozenset[PromptKind], int], list[int]] = defaultdict(list)
     for i, prompt in enumerate(prompts):
@@ -51,6 +55,7 @@ def decode_prompts(
         best_of_three = is_ambiguous if multimask is None else multimask
         decode = partial(_decode, predictor, prompts, best_of_three)
         for part in _parts(members, points, predictor.device):
+            check_wanted()
             for found in in_halves(decode, part):
                 decoded |= found
     return [decoded[i] for i in range(len(prompts))]

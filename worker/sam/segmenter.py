@@ -14,7 +14,6 @@ from segment_anything import SamPredictor, sam_model_registry
 
 from maskline.catalog import ModelSpec
 from maskline.errors import WeightsUnusable
-from maskline.requests import Prompt
 from worker.checkpoint import RandomStartLeftOut, load_state
 from worker.family import (
     Image,
@@ -48,7 +47,7 @@ def load(spec: ModelSpec, options: Options, resources: Resources, path: Path) ->
     with RandomStartLeftOut():
         model = sam_model_registry[variant]()
     load_state(model, path, f"Segment Anything {variant}")
-    device = choose_device(options.device or resources.device)
+    device = choose_device(resources.device, options.device)
     if device.type == "cpu" and not options.compile:
         attend_in_parts(model.image_encoder)
     model.image_encoder = Encoder(
@@ -92,11 +91,8 @@ class SegmentAnything:
         parameters = one.parameters
         assert isinstance(parameters, Parameters)  # noqa: S101 (the registry made them from this family's model)
         embedded = self._set_image(one)
-        made = (
-            self._segment_prompts(one.image, one.prompts, parameters)
-            if one.prompts
-            else self._segment_everything(one.image, parameters)
-        )
+        segment = self._segment_prompts if one.prompts else self._segment_everything
+        made = segment(one, parameters)
         if not one.wants_embedding:
             return made
         return replace(made, embedding=embedded.features.float().cpu().numpy())
@@ -122,28 +118,27 @@ class SegmentAnything:
             original_size=self._predictor.original_size,
         )
 
-    def _segment_prompts(
-        self, image: Image, prompts: Sequence[Prompt], parameters: Parameters
-    ) -> Segmentation:
-        labels = [prompt.label for prompt in prompts]
-        height, width = image.shape[:2]
+    def _segment_prompts(self, one: SegmentationInput, parameters: Parameters) -> Segmentation:
+        labels = [prompt.label for prompt in one.prompts]
+        height, width = one.image.shape[:2]
         builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
         predictor = self._predictor
         sizes = predictor.input_size, predictor.original_size
-        decoded = decode_prompts(predictor, prompts, parameters.multimask_output)
-        for label, one in zip(labels, decoded, strict=True):
+        decoded = decode_prompts(predictor, one.prompts, parameters.multimask_output, one.check_wanted)
+        for label, mask in zip(labels, decoded, strict=True):
             window, likely = visible_part(
-                predictor.model, one.logits, *sizes, parameters.confidence_threshold
+                predictor.model, mask.logits, *sizes, parameters.confidence_threshold
             )
-            builder.add(label, likely, x=window.left, y=window.top, score=one.score)
+            builder.add(label, likely, x=window.left, y=window.top, score=mask.score)
         return builder.build()
 
-    def _segment_everything(self, image: Image, parameters: Parameters) -> Segmentation:
-        found = find_everything(self._predictor, image, parameters)
+    def _segment_everything(self, one: SegmentationInput, parameters: Parameters) -> Segmentation:
+        found = find_everything(self._predictor, one.image, parameters, one.check_wanted)
         labels = segment_labels(len(found))
-        height, width = image.shape[:2]
-        builder = SegmentationBuilder(height, width, labels, parameters.confidence_threshold)
-        for label, one in zip(labels, found, strict=True):
-            window, inside, likely = one.probabilities(self._predictor.model, parameters.confidence_threshold)
-            builder.add(label, likely, x=window.left, y=window.top, inside=inside, score=one.score)
+        height, width = one.image.shape[:2]
+        threshold = parameters.confidence_threshold
+        builder = SegmentationBuilder(height, width, labels, threshold)
+        for label, mask in zip(labels, found, strict=True):
+            window, inside, likely = mask.probabilities(self._predictor.model, threshold)
+            builder.add(label, likely, x=window.left, y=window.top, inside=inside, score=mask.score)
         return builder.build()

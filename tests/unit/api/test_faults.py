@@ -92,6 +92,16 @@ def test_an_unknown_parameter_is_answered_with_those_that_there_are(api: Api) ->
     assert [fault["detail"] for fault in told(answer)["errors"]].count(unknown) == 2
 
 
+def test_faults_speak_of_json_and_not_of_python(api: Api) -> None:
+    request = {"prompts": [{"label": "a", "box": [1, 2, 3]}], "parameters": {"confidenceThreshold": None}}
+    answer = api.client.post("/v1/jobs", data={"image": (BytesIO(PNG), "a"), "request": json.dumps(request)})
+    details = {fault["pointer"]: fault["detail"] for fault in told(answer)["errors"]}
+    assert details == {
+        "/prompts/0/box/3": "the list is too short",
+        "/parameters/confidenceThreshold": "null is not of type 'number'",
+    }
+
+
 def test_the_query_of_an_image_is_told_of_in_the_same_way(api: Api) -> None:
     query = {"prompts": json.dumps([OUTSIDE]), "parameters": "{", "priority": "high", "metadata": "[1]"}
     answer = api.client.post("/v1/jobs", query_string=query, data=PNG, content_type="image/png")

@@ -64,7 +64,7 @@ def test_a_mask_that_fits_no_image_is_refused(api: Api, size: list[int]) -> None
         ),
         ({"size": [10**12, 96], "counts": "0PP6"}, "size/0", "less than or equal"),
         ({"size": [0, 96], "counts": ""}, "size/0", "greater than or equal"),
-        ({"size": [64], "counts": "0PP6"}, "size/1", "required"),
+        ({"size": [64], "counts": "0PP6"}, "size/1", "too short"),
         ({"size": [64, 96], "counts": ""}, "counts", "add up to 0 pixels; a mask of 96 x 64 pixels has 6144"),
         ({"size": [64, 96], "counts": "PP6"}, "counts", "empty"),
         ({"size": [64, 96], "counts": "0PPP"}, "counts", "cut off"),

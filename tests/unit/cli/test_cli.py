@@ -498,6 +498,7 @@ def test_a_model_of_ones_own_is_added_and_listed_with_its_weights(maskline: Mask
         ("transformers --path folder --labels ade", "'ade' is not one of 'ade20k', 'coco_panoptic'"),
         ("transformers --hub name", "weights.hub: give the name of a model on the hub, as OWNER/NAME"),
         ("grabcut", "'grabcut' is not one of 'sam', 'transformers'"),
+        ("sam --path file --variant vit_b --catalog no/own.yaml", "there is no folder no to put it into"),
     ],
 )
 def test_a_model_that_can_not_work_is_not_added(
@@ -523,10 +524,12 @@ def test_a_model_is_added_with_its_device(maskline: Maskline, tmp_path: Path) ->
     ("options", "told"),
     [
         ("--device cpu --device cuda0", "'--device': give cpu, mps, cuda, or one of several GPUs"),
-        ("--workers 1 --device cuda:0 --device cuda:1", "2 devices need as many --workers, or none given"),
+        ("--device cpu --device cuda:77", "there is no cuda:77"),
+        ("--port 65536", "less than or equal to 65535"),
+        ("--workers 1 --device cuda:0 --device cuda:1", "2 devices need at least as many --workers"),
     ],
 )
-def test_devices_that_no_worker_can_take_start_nothing(
+def test_what_can_not_be_served_starts_nothing(
     maskline: Maskline, tmp_path: Path, options: str, told: str
 ) -> None:
     ended = maskline("up", "--data-dir", tmp_path / "data", *options.split())
@@ -792,6 +795,21 @@ def test_a_box_of_another_form(text: str) -> None:
 def test_prompts_that_make_no_sense(boxes: list[str], points: list[str], others: list[str]) -> None:
     with pytest.raises(ValidationError):
         read_prompts(boxes, points, others, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"prompts": []}', "prompts.json has to hold a JSON list of prompts: give a list"),
+        ('[{"box": [1, 1, 2, 2]}]', r"prompts.json has to hold .*: \[0\].label: this field is required"),
+        ("", "prompts.json has to hold a JSON list of prompts: invalid JSON"),
+    ],
+)
+def test_a_file_of_no_prompts_is_told_with_its_name(tmp_path: Path, content: str, told: str) -> None:
+    file = tmp_path / "prompts.json"
+    file.write_text(content)
+    with pytest.raises(typer.BadParameter, match=told):
+        read_prompts([], [], [], file)
 
 
 # --- the whole, as a process

@@ -63,6 +63,12 @@ GOOD = "id: a, family: sam, displayName: A"
             f"{{{GOOD}, labels: [x, {{name: y, color: red}}]}}",
             'a: labels[1].color: give a colour as "#rrggbb"',
         ),
+        (
+            f"{{{GOOD}, labels: [no, 1]}}",
+            "a: labels[0]: this is no text to YAML; put the name in quotes; "
+            "labels[1]: this is no text to YAML; put the name in quotes",
+        ),
+        ("{id: good, family: sam, displayName: G}", "good: id: two models have it"),
         (f"{{{GOOD}, labels: [{{stuff: true}}]}}", "a: labels[0].name: this field is required"),
         (f"{{{GOOD}, weights: {{}}}}", "a: weights: give exactly one of url, path and hub"),
         (

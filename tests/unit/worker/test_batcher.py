@@ -4,6 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,27 @@ class Recorder:
             )
             for value in values
         ]
+
+
+def test_an_image_that_nobody_wants_any_more_is_not_run() -> None:
+    def unwanted() -> None:
+        raise TimeoutError("cancelled")
+
+    gate = threading.Event()
+    model = Recorder(gate)
+    batcher = Batcher("m", lambda: model, max_batch_size=4, batch_wait_s=0)
+    batcher.submit(image(0), Priority.INTERACTIVE)
+    others = [
+        batcher.submit(replace(image(value), check_wanted=check), Priority.INTERACTIVE)
+        for value, check in ((1, unwanted), (2, lambda: None), (3, unwanted))
+    ]
+    gate.set()
+    assert others[1].result(10).segmentation.category_map[0, 0] == 2
+    for lost in (others[0], others[2]):
+        with pytest.raises(TimeoutError):
+            lost.result(10)
+    assert {value for batch in model.batches for value in batch} == {0, 2}
+    assert batcher.is_idle
 
 
 def test_waiting_images_run_together_and_each_gets_its_own_result() -> None:

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
+from transformers.models.maskformer.image_processing_maskformer import compute_segments
 
 from maskline.catalog import ModelSpec, load_catalog
 from maskline.errors import DeviceUnavailable, ImageUnreadable, WeightsUnusable
@@ -21,6 +22,7 @@ from tests.factories import picture
 from worker.families.transformers import Parameters, describe, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 from worker.hugging_face import heads, reduction
+from worker.hugging_face.regions import ByLargeProbability, ByProbability, Candidates, find_regions
 
 IMAGE = picture(96, 144)
 SIZE = IMAGE.shape[:2]
@@ -172,6 +174,21 @@ def test_segments_can_be_had_as_in_the_librarys_map(query_model: Loaded, subtask
         assert np.array_equal(one.mask, ids == info["id"])
 
 
+@pytest.mark.parametrize("claiming", [ByProbability, ByLargeProbability])
+def test_a_segment_that_keeps_just_over_the_threshold_stays(claiming: type[ByProbability]) -> None:
+    """80 of 100 pixels are more than 0.8 in the library's 32 bits."""
+    logits = torch.full((2, 10, 10), 5.0)
+    logits[1, :2] = 9.0
+    logits[1, 2:] = -9.0
+    scores = torch.tensor([0.9, 0.9])
+    candidates = Candidates(classes=[0, 1], scores=scores, mask_logits=logits)
+    found = find_regions(candidates, (10, 10), claiming((10, 10), 0.5), overlap_mask_area_threshold=0.8)
+    _, theirs = compute_segments(
+        logits.sigmoid(), scores, torch.tensor([0, 1]), 0.5, 0.8, set(), target_size=(10, 10)
+    )
+    assert [one.class_index for one in found.segments] == [info["label_id"] for info in theirs] == [0, 1]
+
+
 def test_a_class_called_background_is_a_class_like_any_other(tmp_path: Path) -> None:
     loaded = Loaded("segformer", tmp_path)
     theirs = loaded.by_library(Subtask.SEMANTIC).numpy()
@@ -232,6 +249,7 @@ def test_oneformers_instances_are_as_sure_as_their_masks(tmp_path: Path) -> None
 @pytest.mark.parametrize("size", [(96, 144), (150, 90), (70, 70), (64, 400)])
 def test_eomt_may_see_an_image_in_parts(size: tuple[int, int], tmp_path: Path) -> None:
     """The semantic models do."""
+    torch.manual_seed(30)  # with which it sees several classes
     model, _ = tiny.eomt()
     processor = tiny.library.EomtImageProcessor(
         size={"shortest_edge": 64, "longest_edge": None}, do_pad=False, do_split_image=True
@@ -248,6 +266,7 @@ def test_eomt_may_see_an_image_in_parts(size: tuple[int, int], tmp_path: Path) -
         image=image, image_key="", prompts=(), subtask=Subtask.SEMANTIC, parameters=Parameters()
     )
     [ours] = load_entry(entry(tmp_path, [Subtask.SEMANTIC])).segment([one])
+    assert np.bincount(theirs.flatten()).max() < 0.95 * theirs.numel(), "the test shows little"
     assert np.array_equal(ours.category_map, theirs.numpy() + 1)
 
 
@@ -258,8 +277,10 @@ def test_a_model_that_is_not_known_goes_the_librarys_way(
     known = Loaded(name, tmp_path / "known")
     monkeypatch.delitem(heads.HEADS, name)
     unknown = Loaded(name, tmp_path / "unknown")
+    wanted = {"threshold": 0.0, "mask_threshold": 0.1, "overlap_mask_area_threshold": 0.1}
     for subtask in Subtask:
-        ours, theirs = (segment(one.segmenter, subtask, threshold=0.2) for one in (known, unknown))
+        ours, theirs = (segment(one.segmenter, subtask, **wanted) for one in (known, unknown))
+        assert ours.segments
         assert np.array_equal(ours.category_map, theirs.category_map)
         assert [one.label for one in ours.segments] == [one.label for one in theirs.segments]
         assert [one.score for one in ours.segments] == pytest.approx(

@@ -15,7 +15,7 @@ from maskline.weights import WeightStore
 from tests import tiny_transformers as tiny
 from tests.ellipses import Scene, make_scene, overlap
 from worker.families.transformers import Parameters, load
-from worker.family import CategoryMap, Resources, SegmentationInput, Segmenter
+from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 
 GROUND, ELLIPSE = 0, 1  # classes; as categories one more
 STEPS, TOGETHER = 150, 8
@@ -57,12 +57,12 @@ def loaded(folder: Path, subtask: Subtask, dtype: str) -> Segmenter:
     return load(spec, Resources(weights=WeightStore(folder), device="cpu"))
 
 
-def ask(model: Segmenter, scene: Scene, subtask: Subtask) -> CategoryMap:
+def ask(model: Segmenter, scene: Scene, subtask: Subtask) -> Segmentation:
     one = SegmentationInput(
         image=scene.image, image_key="", prompts=(), subtask=subtask, parameters=Parameters()
     )
     [segmentation] = model.segment([one])
-    return segmentation.category_map
+    return segmentation
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,8 @@ def test_bfloat16_gives_nearly_the_masks_of_float32(
 
     exact, rounded = (loaded(tmp_path, subtask, dtype) for dtype in ("float32", "bfloat16"))
     for scene in scenes[SEEN:]:
-        one, other = (ask(model, scene, subtask) == ELLIPSE + 1 for model in (exact, rounded))
+        ours, others = ask(exact, scene, subtask), ask(rounded, scene, subtask)
+        assert not np.array_equal(ours.confidence_map, others.confidence_map), "both are in one precision"
+        one, other = ours.category_map == ELLIPSE + 1, others.category_map == ELLIPSE + 1
         assert overlap(one, scene.mask) > 0.85, "the test's model has learned nothing"
         assert overlap(one, other) > 0.99
