@@ -1,4 +1,4 @@
-"""``python -m worker.device_report [DEVICE]``: as JSON, what models of a worker here would run on."""
+"""``python -m worker.device_report [DEVICE …]``: as JSON, what models of workers here would run on."""
 
 import json
 import shutil
@@ -29,8 +29,9 @@ def report(wanted: str | None) -> dict[str, str | bool | None]:
 
 
 def main() -> None:
-    """Print it."""
-    print(json.dumps(report(sys.argv[1] if sys.argv[1:] else None)))
+    """Print a report for each device; where none is named, for the best that is there."""
+    wanted: list[str | None] = [*sys.argv[1:]]
+    print(json.dumps([report(one) for one in wanted or [None]]))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import typer
 
 from maskline.cli.context import read_device, results, to_people
 from maskline.local import Stack
-from maskline.local.offer import device_here
+from maskline.local.offer import devices_here
 from maskline.local.ports import next_free_port
 from maskline.local.stack import EXPORT_BUCKET, IMPORT_BUCKET
 
@@ -40,9 +40,10 @@ def command(
     devices = device or []
     if workers is not None and workers < len(devices):
         raise typer.BadParameter(f"{len(devices)} devices need at least as many --workers")
-    for one in sorted({*devices} - {"cpu"}):
-        if device_here(one).fault is not None:
-            raise typer.BadParameter(f"there is no {one} on this machine that torch can use")
+    if accelerators := sorted({*devices} - {"cpu"}):
+        for name, here in zip(accelerators, devices_here(*accelerators), strict=True):
+            if here.fault is not None:
+                raise typer.BadParameter(f"there is no {name} on this machine that torch can use")
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())

@@ -8,7 +8,7 @@ from maskline.catalog import ModelSpec, NotACatalog, load_catalog
 from maskline.doctor.finding import Finding
 from maskline.errors import WeightsUnusable
 from maskline.local import StackError
-from maskline.local.offer import device_here, left_out_here
+from maskline.local.offer import devices_here, left_out_here
 from maskline.settings import Settings
 from maskline.weights import WeightStore
 
@@ -63,7 +63,7 @@ def _aliases(catalog: Mapping[str, ModelSpec]) -> set[str]:
 
 
 def _device(settings: Settings) -> Finding:
-    found = device_here(settings.device)
+    [found] = devices_here(*([settings.device] if settings.device else []))
     if found.fault is not None:
         return Finding.failed(
             "device", found.fault, "correct MASKLINE_DEVICE, or unset it for the best that is there"

@@ -27,22 +27,22 @@ def left_out_here(own_catalog: Path | None) -> dict[str, str]:
     Raises:
         StackError: no worker can run here.
     """
-    reasons: dict[str, str] = _asked("worker.offer", str(own_catalog) if own_catalog else None)
+    reasons: dict[str, str] = _asked("worker.offer", *([str(own_catalog)] if own_catalog else []))
     return reasons
 
 
-def device_here(wanted: str | None) -> DeviceHere:
-    """The device of a worker here; ``wanted``: by the settings, None for the best that is there.
+def devices_here(*wanted: str) -> list[DeviceHere]:
+    """The devices of workers here, one for each that is wanted; where none is, the best that is there.
 
     Raises:
         StackError: no worker can run here.
     """
-    return DeviceHere.model_validate(_asked("worker.device_report", wanted))
+    return [DeviceHere.model_validate(one) for one in _asked("worker.device_report", *wanted)]
 
 
-def _asked(module: str, argument: str | None) -> Any:  # noqa: ANN401 (any JSON)
+def _asked(module: str, *arguments: str) -> Any:  # noqa: ANN401 (any JSON)
     done = subprocess.run(  # noqa: S603 (our own command)
-        [sys.executable, "-m", module, *([argument] if argument else [])],
+        [sys.executable, "-m", module, *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -150,6 +150,9 @@ class MaskFormerHead(Head):
 
     resize: Resize | None = None
     """How planes are brought to the image's size; None: as PyTorch's bilinear interpolation does it."""
+    claiming: type[ByProbability] = ByProbability
+    """What queries claim of the image that they share."""
+    find_instances = staticmethod(find_by_small_masks)
 
     def classes(self, outputs: Library, size: Size) -> tuple[ClassMap, Probabilities]:
         """The likeliest class of each pixel, and its probability."""
@@ -163,14 +166,14 @@ class MaskFormerHead(Head):
         return find_regions(
             likely_queries(self._queries(outputs, size), parameters.threshold),
             size,
-            ByProbability(size, parameters.mask_threshold, self.resize),
+            self.claiming(size, parameters.mask_threshold, self.resize),
             overlap_mask_area_threshold=parameters.overlap_mask_area_threshold,
             fused=fused,
         )
 
     def instances(self, outputs: Library, size: Size, parameters: Parameters) -> FoundSegments:
         """Segments each for itself: the instance segmentation."""
-        found = find_by_small_masks(self._queries(outputs, size), size, threshold=parameters.threshold)
+        found = self.find_instances(self._queries(outputs, size), size, threshold=parameters.threshold)
         return found if parameters.overlapping else without_overlaps(found)
 
     def _small(self, outputs: Library, size: Size) -> Mapping[str, object]:
@@ -223,22 +226,8 @@ class OneFormerHead(MaskFormerHead):
 class EomtHead(MaskFormerHead):
     """EoMT, which sees the image in a padded frame, or in several for the semantic segmentation."""
 
-    def regions(
-        self, outputs: Library, size: Size, parameters: Parameters, fused: Collection[int]
-    ) -> FoundSegments:
-        """Segments that share the image: the panoptic segmentation."""
-        return find_regions(
-            likely_queries(self._queries(outputs, size), parameters.threshold),
-            size,
-            ByLargeProbability(size, parameters.mask_threshold),
-            overlap_mask_area_threshold=parameters.overlap_mask_area_threshold,
-            fused=fused,
-        )
-
-    def instances(self, outputs: Library, size: Size, parameters: Parameters) -> FoundSegments:
-        """Segments each for itself: the instance segmentation."""
-        found = find_by_large_masks(self._queries(outputs, size), size, threshold=parameters.threshold)
-        return found if parameters.overlapping else without_overlaps(found)
+    claiming = ByLargeProbability
+    find_instances = staticmethod(find_by_large_masks)
 
     def _small(self, outputs: Library, size: Size) -> Mapping[str, object]:
         return {"target_sizes": [self._seen(size) if outputs.patch_offsets else self._frame]}

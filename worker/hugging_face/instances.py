@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from worker.bilinear import resize
-from worker.hugging_face.queries import NOTHING, Found, FoundSegments, Queries
+from worker.hugging_face.queries import NOTHING, Found, FoundSegments, Queries, likeliest_pairs
 from worker.packed_mask import Mask, PackedMask
 
 _ROUNDING = 1e-3  # far more than the sum over an image's pixels is off by
@@ -51,10 +51,8 @@ def find_by_small_masks(queries: Queries, size: tuple[int, int], *, threshold: f
         threshold: segments with a smaller score are left out; the score is that of the class times the mean
             probability inside the mask, both as the model gives it.
     """
-    count, classes = queries.class_logits.shape[0], queries.class_logits.shape[1] - 1
-    scores, flat = queries.class_logits.softmax(-1)[:, :-1].flatten().topk(count, sorted=False)
-    labels, rows = (flat % classes).tolist(), flat // classes
-    logits = queries.mask_logits[rows]
+    pairs = likeliest_pairs(queries)
+    scores, logits = pairs.scores, pairs.mask_logits
     insides = (logits > 0).float()
     mask_scores = (logits.sigmoid() * insides).flatten(1).sum(1) / (insides.flatten(1).sum(1) + 1e-6)
     painting = _Painting(size, logits.device)
@@ -63,7 +61,7 @@ def find_by_small_masks(queries: Queries, size: tuple[int, int], *, threshold: f
             continue
         inside = functional.interpolate(insides[k][None, None], size=size, mode="nearest")[0, 0] > 0
         if inside.any():
-            painting.add(labels[k], score, inside, resize(logits[k].sigmoid(), size).mul_(scores[k]))
+            painting.add(pairs.classes[k], score, inside, resize(logits[k].sigmoid(), size).mul_(scores[k]))
     return painting.found()
 
 

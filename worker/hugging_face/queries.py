@@ -1,5 +1,6 @@
 """What models say in queries, each a class, a score and a mask; and the segments that are found in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,17 @@ class Queries:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """Those of the queries that may become segments."""
+
+    classes: Sequence[int]
+    scores: torch.Tensor
+    """float32 (K,), 0..1"""
+    mask_logits: torch.Tensor
+    """float32 (K, h, w)"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """One segment."""
 
@@ -42,3 +54,12 @@ class FoundSegments:
     """(H, W): 0..C-1, or ``NOTHING``."""
     probabilities: Probabilities
     """float32 (H, W), 0..1: that the pixel belongs to the best of the segments there, found or left out."""
+
+
+def likeliest_pairs(queries: Queries) -> Candidates:
+    """The likeliest pairs of a query and a class, as many as there are queries."""
+    count, classes = queries.class_logits.shape[0], queries.class_logits.shape[1] - 1
+    scores, flat = queries.class_logits.softmax(-1)[:, :-1].flatten().topk(count, sorted=False)
+    return Candidates(
+        classes=(flat % classes).tolist(), scores=scores, mask_logits=queries.mask_logits[flat // classes]
+    )

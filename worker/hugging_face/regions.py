@@ -5,7 +5,6 @@ pixel. But one mask at a time is brought to the image's size, where the library 
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,19 +12,8 @@ import torch
 
 from worker import bilinear
 from worker.bilinear import Resize
-from worker.hugging_face.queries import NOTHING, Found, FoundSegments, Queries
+from worker.hugging_face.queries import NOTHING, Candidates, Found, FoundSegments, Queries, likeliest_pairs
 from worker.packed_mask import PackedMask
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidates:
-    """Those of the queries that may become segments."""
-
-    classes: Sequence[int]
-    scores: torch.Tensor
-    """float32 (K,), 0..1"""
-    mask_logits: torch.Tensor
-    """float32 (K, h, w)"""
 
 
 class Claim(NamedTuple):
@@ -102,14 +90,13 @@ def likely_queries(queries: Queries, threshold: float) -> Candidates:
 
 
 def likely_classes(queries: Queries, threshold: float) -> Candidates:
-    """The likeliest pairs of a query and a class, as many as there are queries, each likelier than
-    ``threshold``."""
-    count, classes = queries.class_logits.shape[0], queries.class_logits.shape[1] - 1
-    scores, flat = queries.class_logits.softmax(-1)[:, :-1].flatten().topk(count, sorted=False)
-    keeps = scores > threshold
-    scores, flat = scores[keeps], flat[keeps]
+    """The likeliest pairs of a query and a class, each likelier than ``threshold``."""
+    pairs = likeliest_pairs(queries)
+    keeps = pairs.scores > threshold
     return Candidates(
-        classes=(flat % classes).tolist(), scores=scores, mask_logits=queries.mask_logits[flat // classes]
+        classes=[label for label, is_kept in zip(pairs.classes, keeps.tolist(), strict=True) if is_kept],
+        scores=pairs.scores[keeps],
+        mask_logits=pairs.mask_logits[keeps],
     )
 
 
@@ -148,10 +135,10 @@ def find_regions(
         torch.maximum(strongest, claim.strength, out=strongest)
     probabilities = claiming.probability(strongest, scores[owner.long()]).cpu().numpy()
     owners = owner.cpu().numpy()
-    owned = np.bincount(owners.reshape(-1), minlength=len(classes))
+    owned = kept = np.bincount(owners.reshape(-1), minlength=len(classes))
     if not claiming.owns_outside:
         owners[~is_inside.cpu().numpy()] = len(classes)  # nobody's
-    kept = np.bincount(owners.reshape(-1), minlength=len(classes))
+        kept = np.bincount(owners.reshape(-1), minlength=len(classes))
     lives = [
         kept[k] > 0 and area > 0 and _ratio(owned[k], area) > overlap_mask_area_threshold
         for k, area in enumerate(claimed)

@@ -22,7 +22,8 @@ from tests.factories import picture
 from worker.families.transformers import Parameters, describe, load
 from worker.family import Resources, Segmentation, SegmentationInput, Segmenter
 from worker.hugging_face import heads, reduction
-from worker.hugging_face.regions import ByLargeProbability, ByProbability, Candidates, find_regions
+from worker.hugging_face.queries import Candidates
+from worker.hugging_face.regions import ByLargeProbability, ByProbability, find_regions
 
 IMAGE = picture(96, 144)
 SIZE = IMAGE.shape[:2]
